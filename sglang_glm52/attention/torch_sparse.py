@@ -1,0 +1,161 @@
+"""Sparse latent attention in plain torch: the CPU engine's attention backend for GLM-5.2.
+
+Works on one request at a time, and on so many query rows at once that the largest temporary stays under a fixed size,
+so memory does not grow with the context. Prefill, chunked prefill, mixed batches and decode are one code path: a request
+is `num_rows` query rows at the end of a context of `length` tokens.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from sglang.srt.layers.attention.base_attn_backend import AttentionBackend
+
+if TYPE_CHECKING:
+    from sglang.srt.layers.radix_attention import RadixAttention
+    from sglang.srt.model_executor.forward_batch_info import ForwardBatch
+    from sglang.srt.model_executor.model_runner import ModelRunner
+
+MAX_TEMPORARY_ELEMENTS = 1 << 24  # 64 MiB of float32
+
+
+@dataclass(frozen=True, slots=True)
+class RequestRows:
+    """Query rows [first, last) of the batch, at positions [length - (last - first), length) of one request."""
+
+    first: int
+    last: int
+    slots: torch.Tensor  # [length] int64: where each position's key lies in the pool
+
+    @property
+    def length(self) -> int:
+        return self.slots.shape[0]
+
+    def limits(self) -> torch.Tensor:
+        """[num_rows] int64: how many positions, from 0, each row may attend to."""
+        return torch.arange(self.length - (self.last - self.first), self.length) + 1
+
+
+class TorchSparseAttnBackend(AttentionBackend):
+    """Selects `index_topk` positions with the indexer's scores and attends to those."""
+
+    def __init__(self, model_runner: ModelRunner) -> None:
+        super().__init__()
+        self.req_to_token_pool = model_runner.req_to_token_pool
+        self.token_to_kv_pool = model_runner.token_to_kv_pool
+        self.requests: list[RequestRows] = []
+
+    def init_forward_metadata(self, forward_batch: ForwardBatch) -> None:
+        """Find each request's rows in the batch and its positions' slots in the pool."""
+        lengths = forward_batch.seq_lens_cpu.tolist()
+        if forward_batch.forward_mode.is_decode_or_idle():
+            counts = [1] * len(lengths)
+        else:
+            counts = list(forward_batch.extend_seq_lens_cpu)
+        table, pool_rows = self.req_to_token_pool.req_to_token, forward_batch.req_pool_indices.tolist()
+        self.requests, first = [], 0
+        for pool_row, length, count in zip(pool_rows, lengths, counts, strict=True):
+            self.requests.append(RequestRows(first, first + count, table[pool_row, :length].long()))
+            first += count
+
+    def select(self, layer_id: int, q: torch.Tensor, head_weights: torch.Tensor, topk: int) -> torch.Tensor:
+        """Best-scored positions of every query row.
+
+        Args:
+            q: [num_tokens, index_heads, index_dim].
+            head_weights: [num_tokens, index_heads] float32, all scaling included.
+
+        Returns:
+            [num_tokens, topk] int64 positions within the row's request, padded with -1.
+        """
+        selection = q.new_full((q.shape[0], topk), -1, dtype=torch.int64)
+        for request in self.requests:
+            keys = self.token_to_kv_pool.get_index_k(layer_id)[request.slots]
+            for rows, limits in _row_chunks(request, request.length * q.shape[1]):
+                scores = index_scores(q[rows], keys, head_weights[rows])
+                selection[rows, : min(topk, request.length)] = top_positions(scores, limits, topk)
+        return selection
+
+    def forward_extend(
+        self,
+        q: torch.Tensor,
+        k: torch.Tensor,
+        v: torch.Tensor,
+        layer: RadixAttention,
+        forward_batch: ForwardBatch,
+        save_kv_cache: bool = True,
+        *,
+        q_rope: torch.Tensor,
+        k_rope: torch.Tensor,
+        topk_indices: torch.Tensor,
+    ) -> torch.Tensor:
+        """Attend to the selected positions.
+
+        Args:
+            q: [num_tokens, heads, kv_lora_rank], `kv_b_proj` absorbed. q_rope: [num_tokens, heads, rope].
+            k: [num_tokens, 1, kv_lora_rank], the new tokens' latents. k_rope: [num_tokens, 1, rope].
+            topk_indices: [num_tokens, topk] from `select`.
+
+        Returns:
+            [num_tokens, heads * kv_lora_rank].
+        """
+        if save_kv_cache:
+            self.token_to_kv_pool.set_mla_kv_buffer(layer, forward_batch.out_cache_loc, k, k_rope)
+        cache = self.token_to_kv_pool.get_key_buffer(layer.layer_id).squeeze(1)
+        query = torch.cat([q, q_rope], dim=-1).view(-1, layer.tp_q_head_num, layer.head_dim)
+        out = query.new_empty(query.shape[0], layer.tp_q_head_num, layer.v_head_dim)
+        for request in self.requests:
+            width = min(topk_indices.shape[1], request.length)
+            for rows, _ in _row_chunks(request, width * layer.head_dim):
+                chosen = topk_indices[rows, :width]
+                latents = cache[request.slots[chosen.clamp_min(0)]]
+                out[rows] = attend(query[rows], latents, chosen >= 0, layer.scaling, layer.v_head_dim)
+        return out.flatten(1)
+
+    forward_decode = forward_extend
+
+    def get_cuda_graph_seq_len_fill_value(self) -> int:
+        return 1
+
+
+def _row_chunks(request: RequestRows, elements_per_row: int):
+    """Yield (slice of batch rows, limits of those rows) with a bounded number of elements each."""
+    step = max(1, MAX_TEMPORARY_ELEMENTS // max(1, elements_per_row))
+    limits = request.limits()
+    for start in range(request.first, request.last, step):
+        stop = min(start + step, request.last)
+        yield slice(start, stop), limits[start - request.first : stop - request.first]
+
+
+def index_scores(q: torch.Tensor, keys: torch.Tensor, head_weights: torch.Tensor) -> torch.Tensor:
+    """[rows, H, D], [length, D], [rows, H] float32 -> sum_h weight * relu(q . k), [rows, length] float32."""
+    dots = torch.matmul(q.float(), keys.float().t()).relu_()
+    return torch.einsum("rhl,rh->rl", dots, head_weights)
+
+
+def top_positions(scores: torch.Tensor, limits: torch.Tensor, topk: int) -> torch.Tensor:
+    """The best `min(topk, length)` of the first `limits[r]` positions of each row; -1 where a row has fewer."""
+    length = scores.shape[1]
+    outside = torch.arange(length) >= limits.unsqueeze(1)
+    best = scores.masked_fill(outside, float("-inf")).topk(min(topk, length), dim=-1).indices
+    return best.masked_fill(best >= limits.unsqueeze(1), -1)
+
+
+def attend(
+    query: torch.Tensor, latents: torch.Tensor, valid: torch.Tensor, scaling: float, v_dim: int
+) -> torch.Tensor:
+    """Softmax attention of each row over its own keys, in float32.
+
+    Args:
+        query: [rows, heads, dim]. latents: [rows, width, dim]; the first `v_dim` numbers are the value.
+        valid: [rows, width] bool, False where `latents` holds a placeholder.
+
+    Returns:
+        [rows, heads, v_dim] in the query's dtype.
+    """
+    latents = latents.float()
+    scores = torch.einsum("rhd,rwd->rhw", query.float(), latents) * scaling
+    probs = scores.masked_fill_(~valid.unsqueeze(1), float("-inf")).softmax(dim=-1)
+    return torch.einsum("rhw,rwv->rhv", probs, latents[..., :v_dim]).to(query.dtype)

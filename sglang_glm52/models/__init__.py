@@ -1,0 +1,1 @@
+"""GLM-5.2 model classes, composed of SGLang's public layers."""

@@ -1,0 +1,148 @@
+"""Streams a BF16 or FP8 checkpoint into the parameters of this rank.
+
+Tensors come in any order. Each is checked against the model's numbers before it is copied; whatever is wrong is
+collected, and the load ends with one error that lists it all. An FP8 weight whose parameter is not FP8 (the CPU engine,
+or a module the checkpoint leaves unquantised) is dequantised once its block scales have arrived.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+import torch
+from sglang.srt.model_loader.weight_utils import default_weight_loader
+
+from sglang_glm52.errors import CheckpointError
+from sglang_glm52.formats.fp8_block import dequantize_fp8_block
+from sglang_glm52.models.weights import BLOCK, SCALE_SUFFIX, Target, expected_shapes, layer_of, scale_shape, target_of
+
+if TYPE_CHECKING:
+    from sglang_glm52.models.glm52 import GlmMoeDsaForCausalLM
+
+FP8 = torch.float8_e4m3fn
+MAX_LISTED = 50  # of each kind of problem; a wrong checkpoint may have tens of thousands
+
+
+def load_checkpoint(
+    model: GlmMoeDsaForCausalLM, weights: Iterable[tuple[str, torch.Tensor]], *, complete: bool = True
+) -> None:
+    """Copy every tensor to its parameter.
+
+    Args:
+        weights: (checkpoint name, full unsharded tensor) pairs.
+        complete: a tensor that does not come is an error; False for an update of some weights.
+
+    Raises:
+        CheckpointError: lists each missing, unexpected, mis-shaped or mis-typed tensor by name.
+    """
+    stream = _Stream(model)
+    for name, tensor in weights:
+        stream.take(name, tensor)
+    stream.finish(complete)
+
+
+class _Stream:
+    def __init__(self, model: GlmMoeDsaForCausalLM) -> None:
+        self.arch, self.pp_group = model.arch, model.pp_group
+        self.layers = range(model.start_layer, model.end_layer)
+        first, last = model.pp_group.is_first_rank, model.pp_group.is_last_rank
+        self.expected = expected_shapes(model.arch, self.layers, first_stage=first, last_stage=last)
+        self.params = dict(model.named_parameters())
+        self.loaded: set[str] = set()
+        self.fp8_weights: set[str] = set()
+        self.scales: set[str] = set()
+        self.waiting: dict[str, torch.Tensor] = {}  # half of an FP8 pair that is to be dequantised
+        self.problems: dict[str, list[str]] = {"missing": [], "unexpected": [], "wrong": []}
+
+    def take(self, name: str, tensor: torch.Tensor) -> None:
+        weight_name = name.removesuffix(SCALE_SUFFIX)
+        if weight_name not in self.expected:
+            if not self._belongs_elsewhere(name):
+                self.problems["unexpected"].append(name)
+            return
+        is_scale = name != weight_name
+        shape = self.expected[weight_name]
+        wanted = scale_shape(shape) if is_scale else shape
+        if tuple(tensor.shape) != wanted:
+            self.problems["wrong"].append(f"{name} has shape {tuple(tensor.shape)}, expected {wanted}")
+            return
+        (self.scales if is_scale else self.loaded).add(weight_name)
+        if tensor.dtype == FP8:
+            self.fp8_weights.add(weight_name)
+        self._place(weight_name, name, tensor, is_scale)
+
+    def _belongs_elsewhere(self, name: str) -> bool:
+        """Tensors of other pipeline stages and of the MTP layer, which the draft model loads."""
+        layer = layer_of(name)
+        if layer is not None:
+            return layer not in self.layers and layer < self.arch.num_layers + self.arch.num_mtp_layers
+        is_first, is_last = self.pp_group.is_first_rank, self.pp_group.is_last_rank
+        return (name == "model.embed_tokens.weight" and not is_first) or (
+            name in ("model.norm.weight", "lm_head.weight") and not is_last
+        )
+
+    def _place(self, weight_name: str, name: str, tensor: torch.Tensor, is_scale: bool) -> None:
+        target = target_of(name)
+        weight_param = self.params[target_of(weight_name).param]
+        if not is_scale and weight_param.dtype == FP8 and tensor.dtype != FP8:
+            self.problems["wrong"].append(
+                f"{name} is {tensor.dtype}, expected {FP8}: quantization_config.modules_to_not_convert does not list it"
+            )
+        elif weight_param.dtype != FP8 and (is_scale or tensor.dtype == FP8):
+            self._place_dequantised(weight_name, tensor, is_scale)
+        else:
+            self._copy(target, tensor)
+
+    def _place_dequantised(self, weight_name: str, tensor: torch.Tensor, is_scale: bool) -> None:
+        if weight_name not in self.waiting:
+            self.waiting[weight_name] = tensor.clone()  # the host may reuse the buffer it streams through
+            return
+        other = self.waiting.pop(weight_name)
+        weight, scale = (other, tensor) if is_scale else (tensor, other)
+        if weight.dtype == FP8:
+            self._copy(target_of(weight_name), dequantize_fp8_block(weight, scale, torch.float32))
+
+    def _copy(self, target: Target, tensor: torch.Tensor) -> None:
+        param = self.params[target.param]
+        if target.fused_a is not None:
+            _copy_rows(param, tensor, self._first_row(target))
+        elif target.expert_id is not None:
+            param.weight_loader(
+                param, tensor, target.param, shard_id=target.shard, expert_id=target.expert_id
+            )
+        elif target.shard is not None:
+            param.weight_loader(param, tensor, target.shard)
+        else:
+            getattr(param, "weight_loader", default_weight_loader)(param, tensor)
+
+    def _first_row(self, target: Target) -> int:
+        if target.fused_a == "q_a_proj":
+            return 0
+        return self.arch.q_lora_rank // (BLOCK if target.param.endswith(SCALE_SUFFIX) else 1)
+
+    def finish(self, complete: bool) -> None:
+        if complete:
+            self.problems["missing"] += sorted(self.expected.keys() - self.loaded - self._already_wrong())
+        self.problems["missing"] += sorted(n + SCALE_SUFFIX for n in self.fp8_weights - self.scales)
+        self.problems["unexpected"] += sorted(
+            f"{n}{SCALE_SUFFIX} (its weight is not FP8)" for n in (self.scales & self.loaded) - self.fp8_weights
+        )
+        if any(self.problems.values()):
+            raise CheckpointError(_describe(self.problems))
+
+    def _already_wrong(self) -> set[str]:
+        return {line.split(" ", 1)[0] for line in self.problems["wrong"]}
+
+
+def _copy_rows(param: torch.nn.Parameter, tensor: torch.Tensor, first: int) -> None:
+    param.data[first : first + tensor.shape[0]].copy_(tensor)
+
+
+def _describe(problems: dict[str, list[str]]) -> str:
+    lines = ["the checkpoint does not fit the model its config.json describes; convert or download it again"]
+    for kind, found in problems.items():
+        lines += [f"  {kind}: {item}" for item in found[:MAX_LISTED]]
+        if len(found) > MAX_LISTED:
+            lines.append(f"  {kind}: and {len(found) - MAX_LISTED} more")
+    return "\n".join(lines)

@@ -1,0 +1,40 @@
+"""What this model does not do, refused at start with the option to change."""
+
+from __future__ import annotations
+
+from sglang.srt.distributed.parallel_state import GroupCoordinator
+from sglang.srt.distributed.utils import get_pp_indices
+from sglang.srt.server_args import ServerArgs
+
+from sglang_glm52.arch import Glm52Arch
+from sglang_glm52.errors import ConfigError
+
+
+def check_supported(arch: Glm52Arch, args: ServerArgs, pp_group: GroupCoordinator) -> None:
+    """Raise ConfigError for a server option or split of layers that would give wrong results."""
+    refused = {
+        "--enable-two-batch-overlap": args.enable_two_batch_overlap,
+        "--enable-lora": args.enable_lora,
+        "--enforce-shared-experts-fusion": args.enforce_shared_experts_fusion,
+        "--enable-dsa-prefill-context-parallel": args.enable_dsa_prefill_context_parallel,
+    }
+    given = [flag for flag, is_set in refused.items() if is_set]
+    if given:
+        raise ConfigError(f"GLM-5.2 does not support {', '.join(given)}; start the server without it")
+    if (args.speculative_eagle_topk or 1) > 1:
+        raise ConfigError(
+            f"--speculative-eagle-topk {args.speculative_eagle_topk} would move indexer keys by pages as if they were "
+            "tokens; use --speculative-eagle-topk 1"
+        )
+    _check_stage(arch, pp_group.rank_in_group, pp_group.world_size)
+
+
+def _check_stage(arch: Glm52Arch, rank: int, world_size: int) -> None:
+    start, _ = get_pp_indices(arch.num_layers, rank, world_size)
+    if arch.indexer_types[start] == "full":
+        return
+    full = [i for i, kind in enumerate(arch.indexer_types) if kind == "full"]
+    raise ConfigError(
+        f"pipeline stage {rank} starts at layer {start}, which shares an earlier layer's selection; start every stage at "
+        f"one of {full} by setting SGLANG_PP_LAYER_PARTITION to the layers per stage"
+    )
