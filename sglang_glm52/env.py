@@ -1,0 +1,76 @@
+"""Every SGLANG_GLM52_* environment variable: its type, default and meaning.
+
+`python -m sglang_glm52.env` prints them as a table.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import Field, dataclass, field, fields
+from functools import cache
+from typing import Any, TypeVar
+
+from sglang_glm52.errors import ConfigError
+
+PREFIX = "SGLANG_GLM52_"
+T = TypeVar("T")
+
+
+def variable(default: T, parse: Callable[[str], T], accepts: str, meaning: str) -> T:
+    """A field of `Settings`, read from SGLANG_GLM52_<FIELD IN CAPITALS>.
+
+    `parse` raises ValueError for a bad value; `accepts` says in words what it takes.
+    """
+    return field(default=default, metadata={"parse": parse, "accepts": accepts, "meaning": meaning})
+
+
+def one_of(*choices: str) -> Callable[[str], str]:
+    """A parser that takes one of `choices` as it stands."""
+
+    def parse(text: str) -> str:
+        if text not in choices:
+            raise ValueError(text)
+        return text
+
+    return parse
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """The variables' values in this process. Each field is made with `variable`."""
+
+
+@cache
+def settings() -> Settings:
+    """This process's settings, read once; ConfigError names a variable with a bad value or an unknown name."""
+    return read(Settings, os.environ)
+
+
+def read(settings_class: type[T], environ: Mapping[str, str]) -> T:
+    """Fill `settings_class` from `environ`; an unset variable keeps its default."""
+    known = {PREFIX + f.name.upper(): f for f in fields(settings_class)}
+    unknown = sorted(name for name in environ if name.startswith(PREFIX) and name not in known)
+    if unknown:
+        raise ConfigError(f"unknown environment variable {', '.join(unknown)}; known: {', '.join(known) or 'none'}")
+    return settings_class(**{f.name: _parse(name, f, environ[name]) for name, f in known.items() if name in environ})
+
+
+def markdown_table(settings_class: type) -> str:
+    """One row a variable, for the documentation."""
+    rows = [
+        f"| `{PREFIX}{f.name.upper()}` | {f.metadata['accepts']} | `{f.default}` | {f.metadata['meaning']} |"
+        for f in fields(settings_class)
+    ]
+    return "\n".join(["| variable | accepts | default | meaning |", "| --- | --- | --- | --- |", *rows])
+
+
+def _parse(name: str, f: Field, text: str) -> Any:
+    try:
+        return f.metadata["parse"](text)
+    except ValueError:
+        raise ConfigError(f"{name}={text!r}: expected {f.metadata['accepts']}; unset it for {f.default!r}") from None
+
+
+if __name__ == "__main__":
+    print(markdown_table(Settings))
