@@ -12,8 +12,8 @@ from dataclasses import replace
 from sglang_glm52.env import settings
 from sglang_glm52.errors import ConfigError, HostMismatchError
 from sglang_glm52.host.engine import host_engine
-from sglang_glm52.host.ledger import HOOKS, MODELS, REGISTRATIONS
-from sglang_glm52.host.registries import add_registrations, wanted_registrations
+from sglang_glm52.host.ledger import HOOKS, REGISTRATIONS
+from sglang_glm52.host.registries import MODEL_REGISTRY, add_registrations, wanted_registrations
 from sglang_glm52.host.spec import install_hooks, wanted_hooks
 from sglang_glm52.host.state import STATE
 from sglang_glm52.host.version import check_host_version, host_version
@@ -43,5 +43,6 @@ def refuse(error: Exception) -> None:
     """Let GLM-5.2 be answered by a class that raises `error` when it is built."""
     STATE.fail(error)
     logger.error("GLM-5.2 will not be served, other models are not affected: %s", error)
-    refusals = [replace(model, provider="sglang_glm52.host.refusal:RefusedModel") for model in MODELS]
+    models = [registration for registration in REGISTRATIONS if registration.registry == MODEL_REGISTRY]
+    refusals = [replace(model, provider="sglang_glm52.host.refusal:RefusedModel") for model in models]
     add_registrations(refusals, STATE.providers, STATE.fail)

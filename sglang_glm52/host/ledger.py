@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from sglang_glm52.host.registries import Registration
+from sglang_glm52.host.registries import MODEL_REGISTRY, Registration
 from sglang_glm52.host.spec import HookSpec
 
-MODELS: tuple[Registration, ...] = (
+REGISTRATIONS: tuple[Registration, ...] = (
     Registration(
         name="model",
-        registry="sglang.srt.models.registry:ModelRegistry.models",
+        registry=MODEL_REGISTRY,
         key="GlmMoeDsaForCausalLM",
         provider="sglang_glm52.models.glm52:GlmMoeDsaForCausalLM",
         when="always",
@@ -24,8 +24,6 @@ MODELS: tuple[Registration, ...] = (
         reason="The host has no sparse attention for the CPU engine; other models still get its torch_native backend.",
     ),
 )
-
-REGISTRATIONS: tuple[Registration, ...] = MODELS
 
 HOOKS: tuple[HookSpec, ...] = (
     HookSpec(
@@ -45,7 +43,10 @@ HOOKS: tuple[HookSpec, ...] = (
         target="sglang.srt.mem_cache.memory_pool.DSATokenToKVPool",
         kind="replace",
         impl="sglang_glm52.host.hooks.cpu_kv_pool:TorchDsaKVPool",
-        needs=("size", "page_size", "kv_lora_rank", "dtype", "qk_rope_head_dim", "layer_num", "device", "index_head_dim"),
+        needs=(
+            *("size", "page_size", "kv_lora_rank", "dtype", "qk_rope_head_dim"),
+            *("layer_num", "device", "index_head_dim"),
+        ),
         when="cpu",
         reason="The KV pool of sparse-attention models writes through Triton kernels.",
         upstream="none: the host does not offer sparse-attention models on its CPU engine",

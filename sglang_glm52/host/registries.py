@@ -10,6 +10,8 @@ from sglang_glm52.errors import HostMismatchError
 from sglang_glm52.host.engine import Engine, When, is_wanted
 from sglang_glm52.host.on_import import when_imported
 
+MODEL_REGISTRY = "sglang.srt.models.registry:ModelRegistry.models"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Registration:

@@ -28,6 +28,6 @@ def check_host_version(installed: str) -> None:
     """Raise HostMismatchError unless SGLang `installed` is one this package was tested on."""
     if not is_tested(installed):
         raise HostMismatchError(
-            f"SGLang {installed} is installed, but this plugin changes private parts of SGLang and was tested on {TESTED} "
-            f"only; run: pip install 'sglang{TESTED}', or take a release of sglang-glm52 made for SGLang {installed}"
+            f"SGLang {installed} is installed, but this plugin changes private parts of SGLang and was tested on "
+            f"{TESTED} only; run: pip install 'sglang{TESTED}', or take a release of sglang-glm52 made for {installed}"
         )
