@@ -1,0 +1,39 @@
+"""Fixtures for the whole suite."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+import textwrap
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+
+@pytest.fixture
+def write_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str], None]:
+    """write_module(name, source) makes `name` importable for the length of one test."""
+    monkeypatch.syspath_prepend(str(tmp_path))
+    before = set(sys.modules)
+
+    def write(name: str, source: str) -> None:
+        (tmp_path / f"{name}.py").write_text(textwrap.dedent(source))
+        importlib.invalidate_caches()
+
+    yield write
+    for path in tmp_path.glob("*.py"):
+        if path.stem not in before:
+            sys.modules.pop(path.stem, None)
+
+
+@pytest.fixture
+def make_module(write_module: Callable[[str, str], None]) -> Callable[[str, str], ModuleType]:
+    """make_module(name, source) writes a module and imports it."""
+
+    def make(name: str, source: str) -> ModuleType:
+        write_module(name, source)
+        return importlib.import_module(name)
+
+    return make
