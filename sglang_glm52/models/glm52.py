@@ -35,6 +35,7 @@ from transformers import PretrainedConfig
 from sglang_glm52.arch import Glm52Arch
 from sglang_glm52.host.guard import require_host
 from sglang_glm52.models.attention import Glm52Attention
+from sglang_glm52.models.config import read_arch
 from sglang_glm52.models.loading import load_checkpoint
 from sglang_glm52.models.moe import Glm52MLP, Glm52MoE
 from sglang_glm52.models.support import check_supported
@@ -175,7 +176,7 @@ class GlmMoeDsaForCausalLM(nn.Module):
         super().__init__()
         require_host()
         self.config = config
-        self.arch = Glm52Arch.from_config(config.to_dict())
+        self.arch = read_arch(config)
         self.quant_config = quant_config
         self.pp_group = get_pp_group()
         check_supported(self.arch, get_global_server_args(), self.pp_group)
