@@ -96,6 +96,8 @@ def _hooks(engine: Engine) -> Iterator[Addition]:
 
 
 def _registrations(engine: Engine) -> Iterator[Addition]:
+    from sglang_glm52.host.refusal import RefusedModel
+
     wanted = wanted_registrations(REGISTRATIONS, engine)
     for registration in REGISTRATIONS:
         where = f"{registration.registry}[{registration.key!r}]"
@@ -106,8 +108,8 @@ def _registrations(engine: Engine) -> Iterator[Addition]:
             yield Addition(registration.name, where, "broken", "not written, see problems")
         elif not is_written(registration, provider):
             yield Addition(registration.name, where, "broken", "overwritten by something else")
-        elif STATE.failure is not None:
-            yield Addition(registration.name, where, "broken", "stands for a class that refuses, see problems")
+        elif provider is RefusedModel:
+            yield Addition(registration.name, where, "broken", "holds a class that refuses, see problems")
         else:
             yield Addition(registration.name, where, "on", "")
 
