@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import logging
+
+from sglang_glm52 import __version__
 from sglang_glm52.errors import HostMismatchError
 from sglang_glm52.host.ledger import HOOKS, REGISTRATIONS
 from sglang_glm52.host.registries import require_registrations
 from sglang_glm52.host.spec import require_hooks
 from sglang_glm52.host.state import STATE
+from sglang_glm52.host.version import host_version
+
+logger = logging.getLogger(__name__)
+
+STATUS_PREFIX = "sglang-glm52 "  # of the line a server logs for each model it builds
 
 
 def require_host() -> None:
@@ -27,3 +35,5 @@ def require_host() -> None:
         raise STATE.failure
     require_hooks(HOOKS, STATE.originals)
     require_registrations(REGISTRATIONS, STATE.providers)
+    active = ", ".join([*STATE.providers, *STATE.originals])
+    logger.info("%s%s in effect on SGLang %s: %s", STATUS_PREFIX, __version__, host_version(), active)
