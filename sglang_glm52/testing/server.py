@@ -95,8 +95,8 @@ def running_server(
     """Run `command`, which serves on `port`, for the length of a `with` block; no process outlives the block.
 
     `environ` is added to this process's. `on_wait(seconds so far, last line of the log)` is called about twice a second
-    until the server is healthy. At the end it has `grace_seconds` to stop by itself. Raises ServerError if it dies or is
-    not healthy within `timeout_seconds`.
+    until the server is healthy. At the end it has `grace_seconds` to stop by itself. Raises ServerError if it dies or
+    is not healthy within `timeout_seconds`.
     """
     merged = {**os.environ, **(environ or {})}
     with process_group(command, environ=merged, log=log, grace_seconds=grace_seconds) as process:
