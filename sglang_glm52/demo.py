@@ -14,14 +14,20 @@ from typing import Any
 from sglang_glm52 import tiny
 from sglang_glm52.host.guard import STATUS_PREFIX
 from sglang_glm52.testing.process_group import interrupted_by
-from sglang_glm52.testing.server import Server, ServerError, free_port, launch_command, running_server
+from sglang_glm52.testing.server import (
+    CPU_ENVIRON,
+    Server,
+    ServerError,
+    free_port,
+    launch_command,
+    running_server,
+)
 
 # What a user passes for the real model, and what a laptop needs: no GPU, little memory.
 OPTIONS = (
     *("--reasoning-parser", "glm45", "--tool-call-parser", "glm47", "--context-length", "4096"),
     *("--device", "cpu", "--max-total-tokens", "8192", "--max-running-requests", "4"),
 )
-ENVIRON = {"SGLANG_USE_CPU_ENGINE": "1"}
 
 
 def run_demo(prompt: str, max_tokens: int, timeout_seconds: float) -> None:
@@ -35,11 +41,11 @@ def run_demo(prompt: str, max_tokens: int, timeout_seconds: float) -> None:
         tiny.build(checkpoint)
         port = free_port()
         command = launch_command(checkpoint, port, OPTIONS)
-        settings = " ".join(f"{name}={value}" for name, value in ENVIRON.items())
+        settings = " ".join(f"{name}={value}" for name, value in CPU_ENVIRON.items())
         _say("2. the server", f"{settings} python {' '.join(command[1:])}")
         progress = _Progress()
         with running_server(
-            command, port, log=log, environ=ENVIRON, timeout_seconds=timeout_seconds, on_wait=progress.show
+            command, port, log=log, environ=CPU_ENVIRON, timeout_seconds=timeout_seconds, on_wait=progress.show
         ) as server:
             progress.end()
             _say("3. this plugin in it", _status_line(server))

@@ -20,7 +20,8 @@ def process_group(
 ) -> Iterator[subprocess.Popen]:
     """Run `command` in a process group of its own, its output in `log`; leave no process of the group behind.
 
-    A terminal's Ctrl-C reaches this process alone, which then ends the group: SIGTERM, `grace_seconds` later SIGKILL.
+    A terminal's Ctrl-C reaches this process alone, which then ends the group: SIGTERM for the first process, SIGKILL for
+    what is left when that has ended or `grace_seconds` have passed.
     """
     with log.open("wb") as output:
         leader = subprocess.Popen(
@@ -54,28 +55,20 @@ def _raise_interrupt(number: int, _frame: object) -> None:
 
 def _end_group(leader: subprocess.Popen, grace_seconds: float) -> None:
     try:
-        _signal_group(leader.pid, signal.SIGTERM)
-        _wait_for_end(leader, grace_seconds)
+        leader.terminate()  # it ends its own children; a server takes their death by another hand for a crash
+        with suppress(subprocess.TimeoutExpired):
+            leader.wait(grace_seconds)
     finally:  # a second Ctrl-C ends the wait, not the clean-up
-        _signal_group(leader.pid, signal.SIGKILL)
-        _wait_for_end(leader, _KILL_SECONDS)
+        deadline = time.monotonic() + _KILL_SECONDS
+        while _kill_group(leader) and time.monotonic() < deadline:
+            time.sleep(_POLL_SECONDS)
 
 
-def _wait_for_end(leader: subprocess.Popen, seconds: float) -> None:
-    deadline = time.monotonic() + seconds
-    while _is_alive(leader) and time.monotonic() < deadline:
-        time.sleep(_POLL_SECONDS)
-
-
-def _is_alive(leader: subprocess.Popen) -> bool:
-    leader.poll()  # reap it, or it would count as alive
+def _kill_group(leader: subprocess.Popen) -> bool:
+    """Send SIGKILL to whatever is left of the group; False if nothing is."""
+    leader.poll()  # reap it, or it would count as left
     try:
-        os.killpg(leader.pid, 0)
+        os.killpg(leader.pid, signal.SIGKILL)
     except ProcessLookupError:
         return False
     return True
-
-
-def _signal_group(group: int, number: signal.Signals) -> None:
-    with suppress(ProcessLookupError):
-        os.killpg(group, number)

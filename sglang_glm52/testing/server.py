@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import socket
 import subprocess
 import sys
@@ -15,14 +16,19 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from sglang_glm52.testing.process_group import process_group
 
+# The CPU engine, with threads that sleep while they wait: where several processes share a few cores, spinning ones make a
+# tiny model's step ten times as long.
+CPU_ENVIRON = {"SGLANG_USE_CPU_ENGINE": "1", "OMP_WAIT_POLICY": "PASSIVE"}
+
 _HOST = "127.0.0.1"
+_PORTS = range(20000, 50000)  # SGLang adds 10000 for its gRPC port, which must not pass 65535
 _POLL_SECONDS = 0.5
 _TAIL_LINES = 30
 _OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # a proxy would not reach this machine
@@ -69,10 +75,12 @@ class Server:
 
 
 def free_port() -> int:
-    """A TCP port that nothing listens on."""
-    with socket.socket() as listener:
-        listener.bind((_HOST, 0))
-        return listener.getsockname()[1]
+    """A TCP port that nothing listens on and that SGLang takes."""
+    for port in random.sample(_PORTS, k=len(_PORTS)):
+        with socket.socket() as listener, suppress(OSError):
+            listener.bind((_HOST, port))
+            return port
+    raise ServerError(f"no free port from {_PORTS.start} to {_PORTS.stop - 1}")
 
 
 def launch_command(model_path: Path, port: int, options: Sequence[str]) -> list[str]:

@@ -98,6 +98,11 @@ def test_signal_handlers_are_put_back():
     assert signal.getsignal(signal.SIGTERM) is before
 
 
+def test_ports_leave_room_for_the_hosts_offset():
+    ports = {free_port() for _ in range(20)}
+    assert len(ports) > 1 and max(ports) + 10000 <= 65535
+
+
 def test_the_command_is_the_users():
     command = launch_command(Path("/models/glm"), 30000, ["--device", "cpu"])
     assert " ".join(command[1:]) == (
