@@ -136,10 +136,12 @@ def index_scores(q: torch.Tensor, keys: torch.Tensor, head_weights: torch.Tensor
 
 
 def top_positions(scores: torch.Tensor, limits: torch.Tensor, topk: int) -> torch.Tensor:
-    """The best `min(topk, length)` of the first `limits[r]` positions of each row; -1 where a row has fewer."""
-    length = scores.shape[1]
-    outside = torch.arange(length) >= limits.unsqueeze(1)
-    best = scores.masked_fill(outside, float("-inf")).topk(min(topk, length), dim=-1).indices
+    """The best `min(topk, length)` of the first `limits[r]` positions of each row; -1 where a row has fewer.
+
+    Of equal scores the earlier position wins, so a selection does not depend on how a prompt was cut into chunks.
+    """
+    outside = torch.arange(scores.shape[1]) >= limits.unsqueeze(1)
+    best = scores.masked_fill(outside, float("-inf")).sort(dim=-1, descending=True, stable=True).indices[:, :topk]
     return best.masked_fill(best >= limits.unsqueeze(1), -1)
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from sglang_glm52.arch import ARCHITECTURE
+from sglang_glm52.arch_index_share import read_indexer_types
 from sglang_glm52.errors import ConfigError
 from sglang_glm52.tiny.tokenizer import STOP_TOKENS, VOCAB_SIZE, token_id
 
@@ -14,11 +15,10 @@ _COMMON: dict[str, Any] = {
     "model_type": "glm_moe_dsa",
     "attention_bias": False,
     "attention_dropout": 0.0,
-    "bos_token_id": token_id("[gMASK]"),
     "dtype": "bfloat16",
     "eos_token_id": [token_id(name) for name in STOP_TOKENS],
     "first_k_dense_replace": 2,
-    "head_dim": 192,  # as published; the rotary dimension is qk_rope_head_dim
+    "head_dim": 192,  # as published, a trap: the rotary dimension is qk_rope_head_dim
     "hidden_act": "silu",
     "index_head_dim": 128,
     "index_share_for_mtp_iteration": True,
@@ -31,10 +31,12 @@ _COMMON: dict[str, Any] = {
     "n_group": 1,
     "n_shared_experts": 1,
     "norm_topk_prob": True,
+    "num_hidden_layers": 8,
     "num_nextn_predict_layers": 1,
     "pad_token_id": token_id("<|endoftext|>"),
     "qk_rope_head_dim": 64,
     "rms_norm_eps": 1e-5,
+    "rope_interleave": True,
     "rope_parameters": {"rope_theta": 8_000_000, "rope_type": "default"},
     "routed_scaling_factor": 2.5,
     "scoring_func": "sigmoid",
@@ -46,10 +48,10 @@ _COMMON: dict[str, Any] = {
 }
 
 PRESETS: dict[str, dict[str, Any]] = {
-    # As small as the CPU engine allows with TP 2 and int4 groups of 128; short prompts are already sparse.
+    # As small as TP 2 with blocks and groups of 128 allows; prompts longer than 64 tokens are sparse.
     "cpu": {
         "hidden_size": 128,
-        "index_n_heads": 4,
+        "index_n_heads": 16,  # with few heads many scores are exactly 0, and ties have no right order
         "index_topk": 64,
         "intermediate_size": 256,
         "kv_lora_rank": 64,
@@ -58,13 +60,12 @@ PRESETS: dict[str, dict[str, Any]] = {
         "n_routed_experts": 8,
         "num_attention_heads": 4,
         "num_experts_per_tok": 2,
-        "num_hidden_layers": 8,
         "num_key_value_heads": 4,
         "q_lora_rank": 128,
         "qk_nope_head_dim": 32,
         "v_head_dim": 32,
     },
-    # The head and latent sizes that the CUDA kernels are compiled for.
+    # The latent, head and selection sizes that the CUDA kernels are compiled for.
     "gpu": {
         "hidden_size": 1024,
         "index_n_heads": 32,
@@ -76,7 +77,6 @@ PRESETS: dict[str, dict[str, Any]] = {
         "n_routed_experts": 32,
         "num_attention_heads": 16,
         "num_experts_per_tok": 8,
-        "num_hidden_layers": 8,
         "num_key_value_heads": 16,
         "q_lora_rank": 512,
         "qk_nope_head_dim": 192,
@@ -84,12 +84,16 @@ PRESETS: dict[str, dict[str, Any]] = {
     },
 }
 
-# Fields a checkpoint of this model may have although the presets leave them out.
-_OPTIONAL = {"indexer_types", "index_topk_pattern", "mlp_layer_types", "rope_theta"}
+# Written from other fields unless given.
+_DERIVED = {"indexer_types", "mlp_layer_types", "qk_head_dim"}
+# Fields that a checkpoint of this model may have although the presets leave them out.
+_OPTIONAL = {"bos_token_id", "index_topk_pattern", "rope_theta"}
 
 
 def make_config(preset: str, overrides: Mapping[str, Any]) -> dict[str, Any]:
     """The preset's config.json with `overrides`; an override of None takes a field out.
+
+    `indexer_types` or `index_topk_pattern` in `overrides` replace the preset's formula.
 
     Raises:
         ConfigError: no such preset, or no such field.
@@ -97,8 +101,21 @@ def make_config(preset: str, overrides: Mapping[str, Any]) -> dict[str, Any]:
     if preset not in PRESETS:
         raise ConfigError(f"preset {preset!r} is unknown; choose one of {', '.join(PRESETS)}")
     config = _COMMON | PRESETS[preset]
-    unknown = sorted(overrides.keys() - config.keys() - _OPTIONAL)
+    known = config.keys() | _DERIVED | _OPTIONAL
+    unknown = sorted(overrides.keys() - known)
     if unknown:
-        raise ConfigError(f"config.json has no field {', '.join(unknown)}; fields are {', '.join(sorted(config))}")
-    merged = config | dict(overrides)
-    return {key: merged[key] for key in sorted(merged) if merged[key] is not None}
+        raise ConfigError(f"config.json has no field {', '.join(unknown)}; fields are {', '.join(sorted(known))}")
+    if overrides.get("indexer_types") or overrides.get("index_topk_pattern"):
+        config |= {"index_topk_freq": None, "index_skip_topk_offset": None}
+    config |= overrides
+    config = _derived(config) | config
+    return {key: config[key] for key in sorted(config) if config[key] is not None}
+
+
+def _derived(config: Mapping[str, Any]) -> dict[str, Any]:
+    num_layers, num_dense = config["num_hidden_layers"], config["first_k_dense_replace"]
+    return {
+        "indexer_types": list(read_indexer_types(config, num_layers)),
+        "mlp_layer_types": ["dense"] * num_dense + ["sparse"] * (num_layers - num_dense),
+        "qk_head_dim": config["qk_nope_head_dim"] + config["qk_rope_head_dim"],
+    }
