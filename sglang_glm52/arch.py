@@ -8,24 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sglang_glm52 import arch_fields
+from sglang_glm52.arch_fields import count, positive
 from sglang_glm52.arch_index_share import read_indexer_types
 from sglang_glm52.arch_quant import QuantSection
 from sglang_glm52.errors import CheckpointError, ConfigError
 
 ARCHITECTURE = "GlmMoeDsaForCausalLM"
-
-# What the model code takes for granted: field -> the only value it implements. A field that is absent has that value.
-_FIXED = {
-    "model_type": "glm_moe_dsa",
-    "hidden_act": "silu",
-    "scoring_func": "sigmoid",
-    "topk_method": "noaux_tc",
-    "n_group": 1,
-    "topk_group": 1,
-    "moe_layer_freq": 1,
-    "attention_bias": False,
-    "tie_word_embeddings": False,
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,26 +56,28 @@ class Glm52Arch:
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Glm52Arch:
-        """Read the contents of a config.json.
+        """Read the contents of a config.json, or the `to_dict()` of a configuration object made from one.
 
         Raises:
             ConfigError: a field is missing, contradicts another, or has a value this model does not implement.
         """
         try:
-            return _read(cls, config)
+            return _read(config)
         except KeyError as error:
             raise ConfigError(f"config.json has no field {error}; is it a GLM-5.2 checkpoint's?") from error
 
     @classmethod
     def from_checkpoint(cls, path: str | Path) -> Glm52Arch:
-        """Read `path`/config.json; CheckpointError if it is not there or not JSON."""
+        """Read `path`/config.json; CheckpointError if it is not there or no JSON object."""
         file = Path(path) / "config.json"
         try:
-            config = json.loads(file.read_text())
-        except FileNotFoundError as error:
+            config = json.loads(file.read_text(encoding="utf-8"))
+        except (FileNotFoundError, NotADirectoryError) as error:
             raise CheckpointError(f"{file} does not exist; name the folder that holds the checkpoint") from error
-        except json.JSONDecodeError as error:
+        except ValueError as error:  # not UTF-8, or not JSON
             raise CheckpointError(f"{file} is not JSON ({error}); download it again") from error
+        if not isinstance(config, dict):
+            raise CheckpointError(f"{file} holds a JSON {type(config).__name__}, not an object; download it again")
         return cls.from_config(config)
 
     @property
@@ -98,84 +89,40 @@ class Glm52Arch:
         return layer >= self.num_dense_layers
 
 
-def _read(cls: type[Glm52Arch], config: Mapping[str, Any]) -> Glm52Arch:
-    for field, value in _FIXED.items():
-        if config.get(field, value) != value:
-            raise ConfigError(f"config.json has {field} = {config[field]!r}; only {value!r} is supported")
-    num_layers = config["num_hidden_layers"]
-    # `head_dim` is not read: the published file sets it to 192, and libraries that take it for the rotary dimension
-    # overwrite qk_rope_head_dim with it.
-    return cls(
-        vocab_size=config["vocab_size"],
-        hidden_size=config["hidden_size"],
+def _read(config: Mapping[str, Any]) -> Glm52Arch:
+    arch_fields.refuse_unsupported(config)
+    num_layers, num_experts = count(config, "num_hidden_layers"), count(config, "n_routed_experts")
+    return Glm52Arch(
+        vocab_size=count(config, "vocab_size"),
+        hidden_size=count(config, "hidden_size"),
         num_layers=num_layers,
-        num_dense_layers=_num_dense_layers(config),
-        intermediate_size=config["intermediate_size"],
-        moe_intermediate_size=config["moe_intermediate_size"],
-        num_experts=config["n_routed_experts"],
-        num_experts_per_token=config["num_experts_per_tok"],
-        num_shared_experts=config["n_shared_experts"],
+        num_dense_layers=arch_fields.num_dense_layers(config, num_layers),
+        intermediate_size=count(config, "intermediate_size"),
+        moe_intermediate_size=count(config, "moe_intermediate_size"),
+        num_experts=num_experts,
+        num_experts_per_token=arch_fields.num_experts_per_token(config, num_experts),
+        num_shared_experts=count(config, "n_shared_experts"),
         num_expert_groups=1,
         topk_group=1,
-        routed_scaling_factor=float(config["routed_scaling_factor"]),
+        routed_scaling_factor=positive(config, "routed_scaling_factor"),
         norm_topk_prob=config["norm_topk_prob"],
-        num_heads=config["num_attention_heads"],
-        q_lora_rank=config["q_lora_rank"],
-        kv_lora_rank=config["kv_lora_rank"],
-        qk_nope_head_dim=config["qk_nope_head_dim"],
-        qk_rope_head_dim=_rope_dim(config),
-        v_head_dim=config["v_head_dim"],
-        rms_norm_eps=float(config["rms_norm_eps"]),
-        rope_theta=_rope_theta(config),
+        num_heads=count(config, "num_attention_heads"),
+        q_lora_rank=count(config, "q_lora_rank"),
+        kv_lora_rank=count(config, "kv_lora_rank"),
+        qk_nope_head_dim=count(config, "qk_nope_head_dim"),
+        qk_rope_head_dim=arch_fields.rope_dim(config),
+        v_head_dim=count(config, "v_head_dim"),
+        rms_norm_eps=positive(config, "rms_norm_eps"),
+        rope_theta=arch_fields.rope_theta(config),
         rope_interleave=config.get("rope_interleave", True),
-        max_positions=config["max_position_embeddings"],
-        index_num_heads=config["index_n_heads"],
-        index_head_dim=config["index_head_dim"],
-        index_topk=config["index_topk"],
+        max_positions=count(config, "max_position_embeddings"),
+        index_num_heads=count(config, "index_n_heads"),
+        index_head_dim=count(config, "index_head_dim"),
+        index_topk=count(config, "index_topk"),
         indexer_rope_interleave=config.get("indexer_rope_interleave", True),
         indexer_types=read_indexer_types(config, num_layers),
-        num_mtp_layers=config.get("num_nextn_predict_layers", 0) or 0,
+        num_mtp_layers=arch_fields.num_mtp_layers(config),
         index_share_for_mtp=bool(config.get("index_share_for_mtp_iteration", False)),
-        eos_token_ids=_eos_token_ids(config),
+        eos_token_ids=arch_fields.eos_token_ids(config),
         quant=QuantSection.from_config(config.get("quantization_config")),
     )
-
-
-def _num_dense_layers(config: Mapping[str, Any]) -> int:
-    types = config.get("mlp_layer_types")
-    if types is None:
-        return config["first_k_dense_replace"]
-    count = types.index("sparse") if "sparse" in types else len(types)
-    if "dense" in types[count:]:
-        raise ConfigError("mlp_layer_types has a dense layer after a sparse one; dense layers must come first")
-    if config.get("first_k_dense_replace", count) != count:
-        raise ConfigError(
-            f"first_k_dense_replace = {config['first_k_dense_replace']} contradicts mlp_layer_types, which starts with "
-            f"{count} dense layers; correct one of them"
-        )
-    return count
-
-
-def _rope_dim(config: Mapping[str, Any]) -> int:
-    dim, width = config["qk_rope_head_dim"], config["qk_nope_head_dim"] + config["qk_rope_head_dim"]
-    if config.get("qk_head_dim", width) != width:
-        raise ConfigError(
-            f"qk_head_dim = {config['qk_head_dim']} is not qk_nope_head_dim + qk_rope_head_dim = {width}; a library has "
-            "overwritten one of them (with head_dim, perhaps): take config.json from the published checkpoint"
-        )
-    if dim > config["index_head_dim"]:
-        raise ConfigError(f"qk_rope_head_dim = {dim} exceeds index_head_dim = {config['index_head_dim']}")
-    return dim
-
-
-def _rope_theta(config: Mapping[str, Any]) -> float:
-    rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
-    kind = rope.get("rope_type", rope.get("type", "default"))
-    if kind != "default":
-        raise ConfigError(f"rope_type is {kind!r}; only 'default' is supported: GLM-5.2's window needs no scaling")
-    return float(config["rope_theta"] if "rope_theta" in config else rope["rope_theta"])
-
-
-def _eos_token_ids(config: Mapping[str, Any]) -> tuple[int, ...]:
-    ids = config["eos_token_id"]
-    return (ids,) if isinstance(ids, int) else tuple(ids)

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from sglang_glm52.arch_fields import count
 from sglang_glm52.errors import ConfigError
 
 _LETTERS = {"F": "full", "S": "shared"}
+DEFAULT_OFFSET = 2  # the rule before it had an offset: layer 0, then every freq-th layer from 1 on
 
 
 def formula_types(num_layers: int, freq: int, offset: int) -> tuple[str, ...]:
@@ -18,15 +20,15 @@ def formula_types(num_layers: int, freq: int, offset: int) -> tuple[str, ...]:
 def read_indexer_types(config: Mapping[str, Any], num_layers: int) -> tuple[str, ...]:
     """One of "full" and "shared" for each layer.
 
-    `indexer_types` counts most, then `index_topk_pattern`, then `index_topk_freq` with `index_skip_topk_offset`; with
-    none of them every layer is full.
+    Read from `indexer_types`, `index_topk_pattern`, or `index_topk_freq` with `index_skip_topk_offset`. Where several
+    are given they must agree; with none of them every layer is full.
 
     Raises:
         ConfigError: two of them disagree, a length or value is wrong, or layer 0 has nothing to share.
     """
     sources = {
-        "indexer_types": _from_list(config.get("indexer_types")),
-        "index_topk_pattern": _from_list(config.get("index_topk_pattern")),
+        "indexer_types": _from_list(config, "indexer_types"),
+        "index_topk_pattern": _from_list(config, "index_topk_pattern"),
         "index_topk_freq": _from_formula(config, num_layers),
     }
     given = {name: types for name, types in sources.items() if types is not None}
@@ -34,7 +36,9 @@ def read_indexer_types(config: Mapping[str, Any], num_layers: int) -> tuple[str,
         return ("full",) * num_layers
     for name, types in given.items():
         if len(types) != num_layers:
-            raise ConfigError(f"{name} names {len(types)} layers, num_hidden_layers is {num_layers}; correct one of them")
+            raise ConfigError(
+                f"{name} names {len(types)} layers, num_hidden_layers is {num_layers}; correct one of them"
+            )
     (name, types), *others = given.items()
     for other, other_types in others:
         _refuse_contradiction(name, types, other, other_types)
@@ -43,24 +47,23 @@ def read_indexer_types(config: Mapping[str, Any], num_layers: int) -> tuple[str,
     return types
 
 
-def _from_list(value: str | Sequence[str] | None) -> tuple[str, ...] | None:
+def _from_list(config: Mapping[str, Any], field: str) -> tuple[str, ...] | None:
+    value = config.get(field)
     if value is None:
         return None
-    types = tuple(_LETTERS.get(item, item) for item in value)
-    unknown = sorted({str(item) for item in types} - set(_LETTERS.values()))
+    types = tuple(_LETTERS.get(item, item) for item in value) if isinstance(value, Sequence) else (value,)
+    unknown = sorted({repr(item) for item in types if item not in _LETTERS.values()})
     if unknown:
-        raise ConfigError(f"indexer type {', '.join(unknown)} is unknown; expected 'full' or 'shared' (F or S)")
+        raise ConfigError(f"{field} has {', '.join(unknown)}; expected 'full' or 'shared' (F or S) a layer: correct it")
     return types
 
 
 def _from_formula(config: Mapping[str, Any], num_layers: int) -> tuple[str, ...] | None:
-    freq = config.get("index_topk_freq")
-    if freq is None:
+    if config.get("index_topk_freq") is None:
         return None
-    offset = config.get("index_skip_topk_offset")
-    offset = 2 if offset is None else offset  # the rule without an offset: layer 0, then every freq-th from 1 on
-    if freq < 1 or offset < 1:
-        raise ConfigError(f"index_topk_freq = {freq} and index_skip_topk_offset = {offset} must be positive")
+    freq = count(config, "index_topk_freq")
+    has_offset = config.get("index_skip_topk_offset") is not None
+    offset = count(config, "index_skip_topk_offset") if has_offset else DEFAULT_OFFSET
     return formula_types(num_layers, freq, offset)
 
 
