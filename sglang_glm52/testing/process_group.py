@@ -20,8 +20,8 @@ def process_group(
 ) -> Iterator[subprocess.Popen]:
     """Run `command` in a process group of its own, its output in `log`; leave no process of the group behind.
 
-    A terminal's Ctrl-C reaches this process alone, which then ends the group: SIGTERM for the first process, SIGKILL for
-    what is left when that has ended or `grace_seconds` have passed.
+    A terminal's Ctrl-C reaches this process alone, which then ends the group: SIGTERM for the first process, SIGKILL
+    for what is left when that has ended or `grace_seconds` have passed.
     """
     with log.open("wb") as output:
         leader = subprocess.Popen(

@@ -23,9 +23,9 @@ from typing import Any
 
 from sglang_glm52.testing.process_group import process_group
 
-# The CPU engine, with threads that sleep while they wait: where several processes share a few cores, spinning ones make a
-# tiny model's step ten times as long.
-CPU_ENVIRON = {"SGLANG_USE_CPU_ENGINE": "1", "OMP_WAIT_POLICY": "PASSIVE"}
+# The CPU engine, with threads that sleep while they wait: where several processes share a few cores, spinning threads
+# make a tiny model's step several times as long.
+CPU_ENVIRON = {"SGLANG_USE_CPU_ENGINE": "1", "CUDA_VISIBLE_DEVICES": "", "OMP_WAIT_POLICY": "PASSIVE"}
 
 _HOST = "127.0.0.1"
 _PORTS = range(20000, 50000)  # SGLang adds 10000 for its gRPC port, which must not pass 65535

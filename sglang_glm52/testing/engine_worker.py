@@ -1,0 +1,64 @@
+"""The process behind `testing/engine.py`: python -m sglang_glm52.testing.engine_worker SPEC.json OUT.npz"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+
+def main(spec_file: str, out_file: str) -> None:
+    import sglang
+
+    spec = json.loads(Path(spec_file).read_text())
+    settings = {"skip_tokenizer_init": True, "log_level": "warning", "random_seed": 0} | spec["engine"]
+    engine = sglang.Engine(**settings)
+    arrays = {}
+    try:
+        for j, job in enumerate(spec["jobs"]):
+            for p, result in enumerate(generate(engine, job)):
+                arrays |= {f"{j}.{p}.{name}": value for name, value in result.items()}
+    finally:
+        engine.shutdown()
+    np.savez(out_file, **arrays)
+
+
+def generate(engine: Any, job: dict[str, Any]) -> list[dict[str, np.ndarray]]:
+    """One job's results, a dict of arrays a prompt."""
+    scored = job["score_from"] >= 0
+    options = {"logprob_start_len": job["score_from"]} if scored else {}
+    if job["vocab_size"]:
+        options["token_ids_logprob"] = [list(range(job["vocab_size"]))] * len(job["prompts"])
+    outputs = engine.generate(
+        input_ids=job["prompts"],
+        sampling_params={"max_new_tokens": job["max_new_tokens"], "temperature": 0.0, "ignore_eos": True},
+        return_logprob=True,
+        **options,
+    )
+    return [_arrays(output, scored and job["vocab_size"] > 0, job["vocab_size"]) for output in outputs]
+
+
+def _arrays(output: dict[str, Any], has_prompt: bool, width: int) -> dict[str, np.ndarray]:
+    meta = output["meta_info"]
+    rows = _rows(meta.get("output_token_ids_logprobs") or [], width)
+    prompt = _rows(meta["input_token_ids_logprobs"][1:], width) if has_prompt else rows[:0]
+    return {
+        "ids": np.array(output["output_ids"]),
+        "cached": np.array(meta["cached_tokens"]),
+        "chosen": np.array([entry[0] for entry in meta["output_token_logprobs"]], dtype=np.float32),
+        "prompt": np.concatenate([prompt, rows[:1]]) if has_prompt else rows[:0],
+        "output": rows,
+    }
+
+
+def _rows(logprobs: list[list[tuple[float, int, None]]], width: int) -> np.ndarray:
+    """SGLang's (log-probability, id, text) entries, one list a position, as an array [positions, ids]."""
+    values = [[entry[0] for entry in row] for row in logprobs]
+    return np.array(values, dtype=np.float32).reshape(-1, width)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,92 @@
+"""The CUDA path against the CPU engine's float32 path, on the same checkpoint with the sizes CUDA kernels need.
+
+Bounds. Weights are bf16 in both; the CUDA path also rounds activations to bf16, 2^-9 relative at each of about ten places a
+layer. Over eight layers that random-walks to about 2 % of the hidden state, and logits of standard deviation 2.5 move by
+about 0.05; the mean absolute difference of log-probabilities is held to twice that. FP8 KV adds 2^-4 relative rounding of
+each latent, averaged over the positions attended to. Where more than `index_topk` positions exist, the FP8 indexer may keep
+others at the selection's edge than float32 does: those positions score alike and weigh little, but add to the tail.
+"""
+
+from __future__ import annotations
+
+import random
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sglang_glm52.testing.engine import Job, Run, run_engine
+from sglang_glm52.tiny import build
+from sglang_glm52.tiny.tokenizer import VOCAB_SIZE
+
+pytestmark = pytest.mark.gpu
+
+LENGTHS = (96, 1500, 2048, 3500)  # three dense or unsparse, one beyond index_topk = 2048
+SCORED = 64  # last positions of each prompt
+NUM_NEW = 16
+MEAN_BOUND = {"bfloat16": 0.1, "fp8_e4m3": 0.15}
+CLEAR_MARGIN = 1.0  # nats between the best two; below it rounding may swap them
+
+
+@cache
+def prompts() -> list[list[int]]:
+    rng = random.Random(7)
+    return [[rng.randrange(256) for _ in range(length)] for length in LENGTHS]
+
+
+def jobs() -> list[Job]:
+    return [
+        Job([prompt], max_new_tokens=NUM_NEW, score_from=len(prompt) - SCORED, vocab_size=VOCAB_SIZE)
+        for prompt in prompts()
+    ]
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build(tmp_path_factory.mktemp("gpu") / "model", preset="gpu")
+
+
+@pytest.fixture(scope="module")
+def expected(checkpoint: Path) -> list[Run]:
+    args = {"dtype": "float32", "max_total_tokens": 8192, "context_length": 8192}
+    return [runs[0] for runs in run_engine(checkpoint, jobs(), device="cpu", **args)]
+
+
+@pytest.mark.parametrize(
+    ("kv", "graph"), [("bfloat16", True), ("bfloat16", False), ("fp8_e4m3", True)], ids=["bf16", "bf16-eager", "fp8"]
+)
+def test_cuda_equals_float32(kv: str, graph: bool, checkpoint: Path, expected: list[Run]) -> None:
+    got = run_engine(
+        checkpoint,
+        jobs(),
+        device="cuda",
+        kv_cache_dtype=kv,
+        disable_cuda_graph=not graph,
+        disable_piecewise_cuda_graph=True,
+        cuda_graph_max_bs=4,
+        max_total_tokens=65536,
+        context_length=8192,
+    )
+    for prompt, (run,), want in zip(prompts(), got, expected, strict=True):
+        label = f"{kv} KV, CUDA graph {graph}, {len(prompt)} tokens"
+        compare(f"{label}, prefill", run.prompt_logprobs, want.prompt_logprobs, MEAN_BOUND[kv])
+        same = common_prefix(run.output_ids, want.output_ids)  # after another token the contexts differ
+        compare(f"{label}, decode", run.output_logprobs[: same + 1], want.output_logprobs[: same + 1], MEAN_BOUND[kv])
+
+
+def common_prefix(a: list[int], b: list[int]) -> int:
+    same = [x == y for x, y in zip(a, b, strict=True)]
+    return same.index(False) if False in same else len(same) - 1
+
+
+def compare(label: str, got: np.ndarray, want: np.ndarray, bound: float) -> None:
+    assert got.shape == want.shape and np.isfinite(got).all(), f"{label}: {got.shape} vs {want.shape}, or not finite"
+    likely = want > -8.0  # differences of what never happens say little
+    mean = np.abs(got - want)[likely].mean()
+    best = np.sort(want, axis=-1)
+    clear = best[:, -1] - best[:, -2] > CLEAR_MARGIN
+    agree = (got.argmax(-1) == want.argmax(-1))[clear]
+    print(f"{label}: mean |difference| {mean:.4f}, top-1 equal in {agree.sum()} of {clear.sum()} clear rows")
+    assert mean < bound, f"{label}: mean |difference| {mean:.4f} >= {bound}"
+    assert agree.all(), f"{label}: {(~agree).sum()} of {clear.sum()} clear rows have another top-1"
