@@ -2,14 +2,15 @@
 
     python run_reference.py CHECKPOINT PROMPTS.json OUT.npz
 
-PROMPTS.json is a list of lists of token ids. OUT.npz gets one float32 array [len(prompt), vocab_size] a prompt, named by
-its index: row i holds the log-probabilities of what follows token i. Everything is computed in float32.
+PROMPTS.json is a list of lists of token ids. OUT.npz gets one float32 array [len(prompt), vocab_size] a prompt, named
+by its index: row i holds the log-probabilities of what follows token i. Everything is computed in float32.
 """
 
 from __future__ import annotations
 
 import json
 import sys
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -17,17 +18,32 @@ from transformers import GlmMoeDsaConfig, GlmMoeDsaForCausalLM
 
 
 def load(checkpoint: str) -> GlmMoeDsaForCausalLM:
+    """The model in float32; RuntimeError if it is not the one that the checkpoint describes."""
     config = GlmMoeDsaConfig.from_pretrained(checkpoint)
-    assert config.qk_rope_head_dim == 64, f"rotary dimension {config.qk_rope_head_dim}: overwritten by head_dim"
-    model = GlmMoeDsaForCausalLM.from_pretrained(
-        checkpoint, config=config, dtype=torch.float32, attn_implementation="eager"
+    model, info = GlmMoeDsaForCausalLM.from_pretrained(
+        checkpoint, config=config, dtype=torch.float32, attn_implementation="eager", output_loading_info=True
     )
+    _check(model, json.loads(Path(checkpoint, "config.json").read_text()), info)
     for layer in model.model.layers:
         # This release leaves the latent norms at their default epsilon; the model was trained with the config's
         # (https://github.com/huggingface/transformers/issues/48762).
         for norm in (layer.self_attn.q_a_layernorm, layer.self_attn.kv_a_layernorm):
             norm.variance_epsilon = config.rms_norm_eps
     return model.eval()
+
+
+def _check(model: GlmMoeDsaForCausalLM, raw: dict, info: dict) -> None:
+    """transformers only warns where it fills a tensor at random or drops one, and reads `head_dim` in some releases."""
+    mtp = f"model.layers.{raw['num_hidden_layers']}."  # it has no MTP layer
+    unread = [name for name in info["unexpected_keys"] if not name.startswith(mtp)]
+    if info["missing_keys"] or info["mismatched_keys"] or unread:
+        raise RuntimeError(f"tensors do not fit the model: {info}")
+    rotated = 2 * model.model.rotary_emb.inv_freq.numel()
+    if rotated != raw["qk_rope_head_dim"]:
+        raise RuntimeError(f"{rotated} dimensions are rotated, config.json says {raw['qk_rope_head_dim']}")
+    types = ["shared" if layer.self_attn.indexer is None else "full" for layer in model.model.layers]
+    if types != raw["indexer_types"]:
+        raise RuntimeError(f"indexers are {types}, config.json says {raw['indexer_types']}")
 
 
 def main(checkpoint: str, prompts_file: str, out: str) -> None:
