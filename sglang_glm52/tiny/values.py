@@ -28,6 +28,7 @@ LOOKUP_STD, NOPE_STD = 4.0, 0.7  # of the two parts of an attention score: a few
 OTHER_HEADS = 0.03  # weight of the index heads that do not lead: they keep the scores of unlikely positions apart
 LOGIT_STD = 2.0
 TEXT_BONUS = 0.7  # times the constant, by then about 3: a printable byte is e^4 times as likely as another token
+ROUTER_BIAS = 4.0  # the same for all experts changes no choice, but a bias rounded to bf16 changes many
 PRINTABLE = (0x0A, *range(0x20, 0x7F))
 # Standard deviation times sqrt(inputs); 1 keeps the size of what comes in.
 _GAINS = {"gate": 1.5, "o_proj": 0.35, "down_proj": 0.25}
@@ -43,7 +44,7 @@ class Values:
     def tensor(self, name: str, shape: tuple[int, ...]) -> torch.Tensor:
         """Checkpoint tensor `name`: bf16, the router's correction bias float32."""
         if name.endswith("e_score_correction_bias"):
-            return 0.1 * self.noise(name, *shape)
+            return ROUTER_BIAS + 0.05 * self.noise(name, *shape)
         if len(shape) == 1:  # norms around 1, biases around 0
             return (float(name.endswith("weight")) + 0.1 * self.noise(name, *shape)).bfloat16()
         kind = name.removesuffix(".weight").rsplit(".", 1)[-1]
