@@ -1,6 +1,6 @@
 # make demo      serve a tiny GLM-5.2 on the CPU, ask it something, shut it down
 # make test      every test that needs no GPU
-# make lint      ruff
+# make lint      ruff: rules and format
 # make test-gpu  the tests that need a GPU
 # make clean     remove both environments and all caches
 #
@@ -32,6 +32,7 @@ test: $(VENV) $(REFERENCE)
 
 lint: $(VENV)
 	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
 
 test-gpu: $(VENV)
 	.venv/bin/python -m pytest -m gpu

@@ -116,6 +116,7 @@ class _Progress:
         self.next_seconds = 0.0
 
     def show(self, seconds: float, line: str) -> None:
+        line = line if line.startswith("[") else "SGLang is being imported"  # its own lines begin with the time
         if self.is_terminal:
             print(f"\r\033[K   {seconds:3.0f} s  {line[:90]}", end="", flush=True)
         elif seconds >= self.next_seconds:

@@ -1,8 +1,8 @@
 """Sparse latent attention in plain torch: the CPU engine's attention backend for GLM-5.2.
 
 Works on one request at a time, and on so many query rows at once that the largest temporary stays under a fixed size,
-so memory does not grow with the context. Prefill, chunked prefill, mixed batches and decode are one code path: a request
-is `num_rows` query rows at the end of a context of `length` tokens.
+so memory does not grow with the context. Prefill, chunked prefill, mixed batches and decode are one code path: a
+request is `num_rows` query rows at the end of a context of `length` tokens.
 """
 
 from __future__ import annotations
@@ -145,9 +145,7 @@ def top_positions(scores: torch.Tensor, limits: torch.Tensor, topk: int) -> torc
     return best.masked_fill(best >= limits.unsqueeze(1), -1)
 
 
-def attend(
-    query: torch.Tensor, latents: torch.Tensor, valid: torch.Tensor, scaling: float, v_dim: int
-) -> torch.Tensor:
+def attend(query: torch.Tensor, latents: torch.Tensor, valid: torch.Tensor, scaling: float, v_dim: int) -> torch.Tensor:
     """Softmax attention of each row over its own keys, in float32.
 
     Args:

@@ -51,7 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Measure, print the tables and one JSON line; 1 if a measuring process failed.
+    """Measure, print the tables and one JSON line; 1 if a measuring process failed, with what was measured before it.
 
     Raises:
         ConfigError: no CUDA GPU, or an option out of range.
@@ -67,10 +67,11 @@ def run(args: argparse.Namespace) -> int:
             status = _run_worker(_spec(args, which, model_dir), path)
             if status != 0:
                 print(f"measuring {which} failed with exit status {status}; its output is above", file=sys.stderr)
-                return 1
+                break
             results[which] = ShardResult.read(path)
-    _print(args, results)
-    return 0
+    if results:
+        _print(args, results)
+    return 0 if len(results) == len(args.which) else 1
 
 
 def settings(args: argparse.Namespace) -> dict[str, Any]:
@@ -84,6 +85,10 @@ def _check(args: argparse.Namespace) -> None:
     for option in ("context", "chunk"):
         if getattr(args, option) > longest:
             raise ConfigError(f"--{option} {getattr(args, option)}: GLM-5.2's window leaves room for {longest}")
+    if max(args.batch) > args.chunk:
+        raise ConfigError(f"--batch {max(args.batch)}: expected at most the {args.chunk} tokens of --chunk")
+    if args.out is not None and not args.out.parent.is_dir():
+        raise ConfigError(f"--out {args.out}: there is no folder {args.out.parent}; create it first")
 
 
 def _gpu_gb() -> float:

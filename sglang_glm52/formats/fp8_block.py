@@ -37,9 +37,7 @@ def quantize_fp8_block(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor
     return q[:rows, :cols].to(torch.float8_e4m3fn), scale
 
 
-def dequantize_fp8_block(
-    q: torch.Tensor, scale: torch.Tensor, dtype: torch.dtype = torch.float32
-) -> torch.Tensor:
+def dequantize_fp8_block(q: torch.Tensor, scale: torch.Tensor, dtype: torch.dtype = torch.float32) -> torch.Tensor:
     """[out, in] e4m3 and its block scales -> [out, in] in `dtype`, computed in float32.
 
     Raises:

@@ -158,7 +158,9 @@ class Glm52Attention(nn.Module):
         else:
             q_latent, kv_latent = self._norm_latents(q_latent, kv_latent)
             q, selection = self._query_and_selection(positions, hidden_states, forward_batch, q_latent, selection)
-            out = self._attend_selected(positions, forward_batch, q, kv_latent.unsqueeze(1), k_pe.unsqueeze(1), selection)
+            out = self._attend_selected(
+                positions, forward_batch, q, kv_latent.unsqueeze(1), k_pe.unsqueeze(1), selection
+            )
         return self.o_proj(out)[0], selection
 
     def _captures_two_streams(self) -> bool:

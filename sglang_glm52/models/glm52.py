@@ -66,9 +66,7 @@ class Glm52DecoderLayer(nn.Module):
             self.mlp = Glm52MoE(arch, layer_id, quant_config, add_prefix("mlp", prefix), alt_stream)
         else:
             tp = {"tp_rank": 0, "tp_size": 1} if enable_moe_dense_fully_dp() else {}
-            self.mlp = Glm52MLP(
-                arch.hidden_size, arch.intermediate_size, quant_config, add_prefix("mlp", prefix), **tp
-            )
+            self.mlp = Glm52MLP(arch.hidden_size, arch.intermediate_size, quant_config, add_prefix("mlp", prefix), **tp)
         self.input_layernorm = RMSNorm(arch.hidden_size, eps=arch.rms_norm_eps)
         self.post_attention_layernorm = RMSNorm(arch.hidden_size, eps=arch.rms_norm_eps)
         self.communicator = LayerCommunicator(
@@ -134,9 +132,7 @@ class Glm52Model(nn.Module):
             pp_size=self.pp_group.world_size,
             prefix=add_prefix("layers", prefix),
         )
-        self.norm = (
-            RMSNorm(arch.hidden_size, eps=arch.rms_norm_eps) if is_last else PPMissingLayer(return_tuple=True)
-        )
+        self.norm = RMSNorm(arch.hidden_size, eps=arch.rms_norm_eps) if is_last else PPMissingLayer(return_tuple=True)
 
     def forward(
         self,

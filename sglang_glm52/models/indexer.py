@@ -1,6 +1,6 @@
 """The DSA lightning indexer: which earlier positions a token attends to.
 
-    score[t, s] = sum over heads h of weight[t, h] * relu(q[t, h] . k[s]),   weight = (x @ weights_proj) * H^-0.5 * D^-0.5
+    score[t, s] = sum_h weight[t, h] * relu(q[t, h] . k[s]),  weight = (x @ weights_proj) * H^-0.5 * D^-0.5  (h: heads)
 
 and the `index_topk` best positions s <= t are kept. CUDA runs the host's indexer (FP8 keys and queries after a Hadamard
 rotation, which leaves dot products unchanged); the CPU runs the class below in the model's dtype. Both have the same

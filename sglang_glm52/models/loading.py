@@ -108,9 +108,7 @@ class _Stream:
         if target.fused_a is not None:
             _copy_rows(param, tensor, self._first_row(target))
         elif target.expert_id is not None:
-            param.weight_loader(
-                param, tensor, target.param, shard_id=target.shard, expert_id=target.expert_id
-            )
+            param.weight_loader(param, tensor, target.param, shard_id=target.shard, expert_id=target.expert_id)
         elif target.shard is not None:
             param.weight_loader(param, tensor, target.shard)
         else:

@@ -35,6 +35,6 @@ def _check_stage(arch: Glm52Arch, rank: int, world_size: int) -> None:
         return
     full = [i for i, kind in enumerate(arch.indexer_types) if kind == "full"]
     raise ConfigError(
-        f"pipeline stage {rank} starts at layer {start}, which shares an earlier layer's selection; start every stage at "
-        f"one of {full} by setting SGLANG_PP_LAYER_PARTITION to the layers per stage"
+        f"pipeline stage {rank} starts at layer {start}, which shares an earlier layer's selection; start every stage "
+        f"at one of {full} by setting SGLANG_PP_LAYER_PARTITION to the layers per stage"
     )

@@ -54,7 +54,9 @@ def scale_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(-(-dim // BLOCK) for dim in shape)
 
 
-def expected_shapes(arch: Glm52Arch, layers: range, *, first_stage: bool, last_stage: bool) -> dict[str, tuple[int, ...]]:
+def expected_shapes(
+    arch: Glm52Arch, layers: range, *, first_stage: bool, last_stage: bool
+) -> dict[str, tuple[int, ...]]:
     """Name -> full (unsharded) shape of every weight the given decoder layers need; scales are not listed."""
     shapes = {}
     if first_stage:

@@ -2,7 +2,8 @@
 
     runs = run_engine(checkpoint, [Job(prompts)], device="cpu", dtype="float32")
 
-A process of its own, because SGLang picks its engine (CPU or CUDA) when it is imported, and keeps its settings in globals.
+A process of its own, because SGLang picks its engine (CPU or CUDA) when it is imported, and keeps its settings in
+globals.
 """
 
 from __future__ import annotations
@@ -51,7 +52,10 @@ def run_engine(
     checkpoint: Path, jobs: Sequence[Job], *, device: str, timeout_seconds: float = 600, **engine_args: Any
 ) -> list[list[Run]]:
     """Start an engine with `engine_args` (fields of SGLang's ServerArgs), run `jobs` one after the other, stop it."""
-    spec = {"engine": {"model_path": str(checkpoint), "device": device, **engine_args}, "jobs": [asdict(j) for j in jobs]}
+    spec = {
+        "engine": {"model_path": str(checkpoint), "device": device, **engine_args},
+        "jobs": [asdict(j) for j in jobs],
+    }
     environ = os.environ | (CPU_ENVIRON if device == "cpu" else {})
     with tempfile.TemporaryDirectory() as folder:
         spec_file, out_file = Path(folder) / "spec.json", Path(folder) / "out.npz"

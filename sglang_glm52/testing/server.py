@@ -1,7 +1,7 @@
 """Start an SGLang server, wait until it answers, talk to it, stop it.
 
-    with running_server(launch_command(model, port, ["--device", "cpu"]), port, log=log) as server:
-        server.post("/generate", {"text": "Hello"})
+with running_server(launch_command(model, port, ["--device", "cpu"]), port, log=log) as server:
+    server.post("/generate", {"text": "Hello"})
 """
 
 from __future__ import annotations

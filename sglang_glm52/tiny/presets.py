@@ -62,8 +62,8 @@ PRESETS: dict[str, dict[str, Any]] = {
         "num_experts_per_tok": 2,
         "num_key_value_heads": 4,
         "q_lora_rank": 128,
-        "qk_nope_head_dim": 32,
-        "v_head_dim": 32,
+        "qk_nope_head_dim": 64,
+        "v_head_dim": 64,
     },
     # The latent, head and selection sizes that the CUDA kernels are compiled for.
     "gpu": {

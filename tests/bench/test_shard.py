@@ -52,6 +52,13 @@ def test_more_tokens_than_the_window_are_refused(option):
         run(parse(option, "1048576"))
 
 
+def test_what_would_fail_after_the_measurement_is_refused_before_it(tmp_path):
+    with pytest.raises(ConfigError, match="--batch 16: expected at most the 8 tokens of --chunk"):
+        run(parse("--chunk", "8"))
+    with pytest.raises(ConfigError, match="there is no folder .*missing; create it first"):
+        run(parse("--out", str(tmp_path / "missing" / "out.json")))
+
+
 @without_gpu
 def test_without_a_gpu_the_command_says_so_and_exits_with_2(capsys):
     assert main(["bench", "shard"]) == 2

@@ -1,10 +1,11 @@
 """The CUDA path against the CPU engine's float32 path, on the same checkpoint with the sizes CUDA kernels need.
 
-Bounds. Weights are bf16 in both; the CUDA path also rounds activations to bf16, 2^-9 relative at each of about ten places a
-layer. Over eight layers that random-walks to about 2 % of the hidden state, and logits of standard deviation 2.5 move by
-about 0.05; the mean absolute difference of log-probabilities is held to twice that. FP8 KV adds 2^-4 relative rounding of
-each latent, averaged over the positions attended to. Where more than `index_topk` positions exist, the FP8 indexer may keep
-others at the selection's edge than float32 does: those positions score alike and weigh little, but add to the tail.
+Bounds. Weights are bf16 in both; the CUDA path also rounds activations to bf16, 2^-9 relative at each of about ten
+places a layer. Over eight layers that random-walks to about 2 % of the hidden state, and logits of standard deviation
+2.5 move by about 0.05; the mean absolute difference of log-probabilities is held to twice that. FP8 KV adds 2^-4
+relative rounding of each latent, averaged over the positions attended to. Where more than `index_topk` positions
+exist, the FP8 indexer may keep others at the selection's edge than float32 does: those positions score alike and weigh
+little, but add to the tail.
 """
 
 from __future__ import annotations

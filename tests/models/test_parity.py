@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import json
 import random
-import subprocess
 from pathlib import Path
 
 import numpy as np
 import pytest
+from reference.client import reference_logprobs
 
 from sglang_glm52.testing.engine import Job, Run, run_engine
 from sglang_glm52.tiny import build
 from sglang_glm52.tiny.tokenizer import VOCAB_SIZE
 
-ROOT = Path(__file__).parents[2]
-REFERENCE_PYTHON = ROOT / ".venv-reference" / "bin" / "python"
 TOPK = 64  # index_topk of the cpu preset
 BOUND = 1e-3  # of log-probabilities in nats; measured: below 3e-5
 NUM_NEW = 8
@@ -35,15 +33,6 @@ def make_prompts() -> list[list[int]]:
     rng = random.Random(52)
     lengths = [1, 5, TOPK - 1, TOPK, TOPK + 1, 3 * TOPK + 7, 8 * TOPK]
     return [[rng.randrange(256) for _ in range(length)] for length in lengths]
-
-
-def reference(checkpoint: Path, prompts: list[list[int]], tmp_path: Path) -> list[np.ndarray]:
-    prompts_file, out = tmp_path / "prompts.json", tmp_path / "reference.npz"
-    prompts_file.write_text(json.dumps(prompts))
-    script = ROOT / "tests" / "reference" / "run_reference.py"
-    subprocess.run([REFERENCE_PYTHON, script, checkpoint, prompts_file, out], check=True, capture_output=True)
-    with np.load(out) as arrays:
-        return [arrays[str(i)] for i in range(len(prompts))]
 
 
 def assert_same(label: str, got: np.ndarray, want: np.ndarray) -> None:
@@ -71,7 +60,9 @@ def test_equals_transformers(pattern: str, chunk: int, tmp_path: Path) -> None:
     prompts = make_prompts()
     first, second = serve(checkpoint, prompts, chunked_prefill_size=chunk)
     continued = [prompt + run.output_ids for prompt, run in zip(prompts, first, strict=True)]
-    for prompt, a, b, want in zip(prompts, first, second, reference(checkpoint, continued, tmp_path), strict=True):
+    for prompt, a, b, want in zip(
+        prompts, first, second, reference_logprobs(checkpoint, continued, tmp_path), strict=True
+    ):
         label = f"{pattern}, chunks of {chunk}, {len(prompt)} tokens"
         assert_same(f"{label}, prefill", a.prompt_logprobs, want[: len(prompt)])
         decoded = want[len(prompt) - 1 : len(prompt) - 1 + NUM_NEW]
@@ -85,7 +76,7 @@ def test_selection_matters(tmp_path: Path) -> None:
     sparse = build(tmp_path / "sparse")
     dense = build(tmp_path / "dense", overrides={"index_topk": 8 * TOPK})
     prompt = [make_prompts()[-1]]
-    a, b = reference(sparse, prompt, tmp_path)[0], reference(dense, prompt, tmp_path)[0]
+    a, b = reference_logprobs(sparse, prompt, tmp_path)[0], reference_logprobs(dense, prompt, tmp_path)[0]
     assert np.abs(a[:TOPK] - b[:TOPK]).max() < BOUND
     assert np.abs(a[TOPK:] - b[TOPK:]).max() > 100 * BOUND
 
@@ -96,7 +87,7 @@ def test_fp8_equals_its_dequantised_weights(tmp_path: Path) -> None:
     plain = write_dequantised(fp8, tmp_path / "plain")
     prompts = make_prompts()[:-1]  # each row more is a chance that rounding swaps two scores at the selection's edge
     first, _ = serve(fp8, prompts)
-    for prompt, run, want in zip(prompts, first, reference(plain, prompts, tmp_path), strict=True):
+    for prompt, run, want in zip(prompts, first, reference_logprobs(plain, prompts, tmp_path), strict=True):
         assert_same(f"fp8, {len(prompt)} tokens", run.prompt_logprobs, want)
 
 

@@ -207,7 +207,15 @@ def test_the_gpu_preset_has_the_sizes_that_the_kernels_take():
 
 
 @pytest.mark.parametrize("preset", ["cpu", "gpu"])
-def test_two_ranks_can_share_every_split_dimension(preset):
+def test_two_ranks_get_whole_fp8_blocks(preset):
     arch = Glm52Arch.from_config(builder.make_config(preset, {}))
     assert arch.num_heads % 2 == arch.num_experts % 2 == arch.vocab_size % 2 == 0
-    assert arch.intermediate_size // 2 % 128 == arch.moe_intermediate_size // 2 % 128 == arch.hidden_size % 128 == 0
+    split = {
+        "q_b_proj": arch.num_heads * arch.qk_head_dim,
+        "kv_b_proj": arch.num_heads * (arch.qk_nope_head_dim + arch.v_head_dim),
+        "o_proj": arch.num_heads * arch.v_head_dim,
+        "mlp": arch.intermediate_size,
+        "experts": arch.moe_intermediate_size,
+    }
+    assert not {name: size for name, size in split.items() if size // 2 % 128}
+    assert arch.hidden_size % 128 == 0  # the int4 groups of experts' inputs

@@ -1,10 +1,10 @@
 """Let a GLM-5.2 server start on the CPU engine.
 
-The host assumes a GPU for every sparse-attention model: its model-specific defaults ask CUDA for the device's capability
-and pick CUDA attention backends by it. On the CPU engine that raises before anything is loaded. The call is wrapped here,
-and not `torch.cuda`, because the same call also decides page size, KV dtype and backend, all of which differ on the CPU.
-Read in 0.5.13.post1 (`server_args.py`, `_handle_model_specific_adjustments`). Without the hook, `--device cpu` fails with
-torch's "not compiled with CUDA" or "no NVIDIA driver".
+The host assumes a GPU for every sparse-attention model: its model-specific defaults ask CUDA for the device's
+capability and pick CUDA attention backends by it. On the CPU engine that raises before anything is loaded. The call is
+wrapped here, and not `torch.cuda`, because the same call also decides page size, KV dtype and backend, all of which
+differ on the CPU. Read in 0.5.13.post1 (`server_args.py`, `_handle_model_specific_adjustments`). Without the hook,
+`--device cpu` fails with torch's "not compiled with CUDA" or "no NVIDIA driver".
 """
 
 from __future__ import annotations
