@@ -24,6 +24,7 @@ NORM_STD = 0.1
 POOL_SIZE = 16_777_213  # bytes; a prime, so that no row, block or expert repeats at a power of two
 
 _SCALE = re.compile(r"_scale(_inv)?$")
+_KV_SCALE = re.compile(r"(^|\.)[kv]_scale$")
 _NORM = re.compile(r"norm\.(weight|bias)$")
 
 
@@ -39,6 +40,8 @@ def fill_weights(model: nn.Module, seed: int) -> None:
     for name, param in params.items():
         if name.endswith("_input_scale") or name.endswith(".input_scale"):
             param.fill_(ACTIVATION_SCALE)
+        elif _KV_SCALE.search(name):
+            param.fill_(1.0)  # of a KV cache with one scale; this model's has one a token
         elif _SCALE.search(name):
             param.fill_(_weight_scale(name, params))
         elif _is_payload(param):

@@ -9,6 +9,7 @@ expand keys and values and attend densely (`dense_prefill.py`), which costs less
 from __future__ import annotations
 
 import torch
+from sglang.srt.compilation.piecewise_context_manager import is_in_piecewise_cuda_graph
 from sglang.srt.layers.communicator import get_attn_tp_context
 from sglang.srt.layers.dp_attention import get_attention_tp_rank, get_attention_tp_size
 from sglang.srt.layers.layernorm import RMSNorm
@@ -16,6 +17,7 @@ from sglang.srt.layers.linear import ColumnParallelLinear, ReplicatedLinear, Row
 from sglang.srt.layers.quantization.base_config import QuantizationConfig
 from sglang.srt.layers.radix_attention import RadixAttention
 from sglang.srt.layers.rotary_embedding import get_rope
+from sglang.srt.model_executor.cuda_graph_runner import get_is_capture_mode
 from sglang.srt.model_executor.forward_batch_info import ForwardBatch
 from sglang.srt.model_executor.forward_context import get_attn_backend
 from sglang.srt.utils import add_prefix
@@ -152,7 +154,7 @@ class Glm52Attention(nn.Module):
             return hidden_states, selection
         latent = get_attn_tp_context().fetch_qkv_latent()
         q_latent, kv_latent, k_pe = latent.split([self.arch.q_lora_rank, *self.kv_dims], dim=-1)
-        if getattr(get_attn_backend(), "use_mha", False):
+        if _prefers_dense():
             out = dense_prefill(self, positions, hidden_states, forward_batch, q_latent, kv_latent, k_pe)
             selection = None
         else:
@@ -164,8 +166,6 @@ class Glm52Attention(nn.Module):
         return self.o_proj(out)[0], selection
 
     def _captures_two_streams(self) -> bool:
-        from sglang.srt.model_executor.cuda_graph_runner import get_is_capture_mode
-
         return self.alt_stream is not None and get_is_capture_mode()
 
     def _norm_latents(self, q: torch.Tensor, kv: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -228,9 +228,16 @@ class Glm52Attention(nn.Module):
         attended = self.attn_mqa(
             q_absorbed, kv_latent, kv_latent, forward_batch, q_rope=q_pe, k_rope=k_pe, topk_indices=selection
         ).view(-1, self.num_local_heads, self.arch.kv_lora_rank)
+        if is_in_piecewise_cuda_graph():  # dynamo traces this and refuses an `out` that is not contiguous
+            return torch.bmm(attended.transpose(0, 1), self.w_vc).transpose(0, 1).flatten(1)
         out = attended.new_empty(attended.shape[0], self.num_local_heads, self.arch.v_head_dim)
         torch.bmm(attended.transpose(0, 1), self.w_vc, out=out.transpose(0, 1))
         return out.flatten(1)
+
+
+def _prefers_dense() -> bool:
+    """Whether the backend chose dense attention for this batch; the CPU engine's has no such choice."""
+    return not is_in_piecewise_cuda_graph() and getattr(get_attn_backend(), "use_mha", False)
 
 
 def _assign(current: torch.Tensor | None, new: torch.Tensor) -> torch.Tensor:

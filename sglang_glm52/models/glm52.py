@@ -10,7 +10,6 @@ from collections.abc import Iterable
 
 import torch
 from sglang.srt.distributed import get_pp_group
-from sglang.srt.eplb.expert_location import ModelConfigForExpertLocation
 from sglang.srt.layers.communicator import (
     LayerCommunicator,
     LayerScatterModes,
@@ -149,7 +148,8 @@ class Glm52Model(nn.Module):
         else:
             hidden_states, residual = pp_proxy_tensors["hidden_states"], pp_proxy_tensors["residual"]
         selection = None  # a stage starts with a full layer: check_supported() sees to it
-        for layer in self.layers[self.start_layer : self.end_layer]:
+        for i in range(self.start_layer, self.end_layer):  # a slice would build a ModuleList in every step
+            layer = self.layers[i]
             hidden_states, residual, selection = layer(positions, hidden_states, forward_batch, residual, selection)
         if not self.pp_group.is_last_rank:
             return PPProxyTensors({"hidden_states": hidden_states, "residual": residual})
@@ -188,6 +188,7 @@ class GlmMoeDsaForCausalLM(nn.Module):
             else PPMissingLayer()
         )
         self.logits_processor = LogitsProcessor(config)
+        self.is_loaded = False
         get_attn_tp_context().init_context(self.arch.q_lora_rank, True)
 
     @torch.no_grad()
@@ -207,8 +208,12 @@ class GlmMoeDsaForCausalLM(nn.Module):
         return self.logits_processor(input_ids, hidden_states, self.lm_head, forward_batch)
 
     def load_weights(self, weights: Iterable[tuple[str, torch.Tensor]]) -> None:
-        """Stream a checkpoint into this rank's parameters; CheckpointError lists every tensor that is wrong."""
-        load_checkpoint(self, weights)
+        """Stream a checkpoint into this rank's parameters; CheckpointError lists every tensor that is wrong.
+
+        The first call must bring all of them, a later one (the host's weight updates) may bring some.
+        """
+        load_checkpoint(self, weights, complete=not self.is_loaded)
+        self.is_loaded = True
         self.post_load_weights()
 
     def post_load_weights(self) -> None:
@@ -230,19 +235,6 @@ class GlmMoeDsaForCausalLM(nn.Module):
     def get_embed_and_head(self) -> tuple[torch.Tensor, torch.Tensor]:
         """The tensors a draft model shares."""
         return self.model.embed_tokens.weight, self.lm_head.weight
-
-    @property
-    def routed_experts_weights_of_layer(self) -> dict[int, list[torch.Tensor]]:
-        """Layer id -> this rank's expert tensors, for the host's expert rebalancing."""
-        layers = range(self.start_layer, self.end_layer)
-        moe = {i: self.model.layers[i].mlp.experts for i in layers if self.model.layers[i].is_sparse}
-        return {i: [p.data for p in experts.parameters()] for i, experts in moe.items()}
-
-    @classmethod
-    def get_model_config_for_expert_location(cls, config: PretrainedConfig) -> ModelConfigForExpertLocation:
-        return ModelConfigForExpertLocation(
-            num_layers=config.num_hidden_layers, num_logical_experts=config.n_routed_experts, num_groups=config.n_group
-        )
 
 
 EntryClass = GlmMoeDsaForCausalLM

@@ -49,9 +49,8 @@ class _Stream:
         first, last = model.pp_group.is_first_rank, model.pp_group.is_last_rank
         self.expected = expected_shapes(model.arch, self.layers, first_stage=first, last_stage=last)
         self.params = dict(model.named_parameters())
-        self.loaded: set[str] = set()
+        self.seen: set[str] = set()  # names of tensors that belong here, right or wrong
         self.fp8_weights: set[str] = set()
-        self.scales: set[str] = set()
         self.waiting: dict[str, torch.Tensor] = {}  # half of an FP8 pair that is to be dequantised
         self.problems: dict[str, list[str]] = {"missing": [], "unexpected": [], "wrong": []}
 
@@ -61,16 +60,32 @@ class _Stream:
             if not self._belongs_elsewhere(name):
                 self.problems["unexpected"].append(name)
             return
+        problem = self._problem(weight_name, name, tensor)
+        self.seen.add(name)
+        if name == weight_name and tensor.dtype == FP8:
+            self.fp8_weights.add(name)
+        if problem:
+            self.problems["wrong"].append(f"{name} {problem}")
+        else:
+            self._place(weight_name, name, tensor)
+
+    def _problem(self, weight_name: str, name: str, tensor: torch.Tensor) -> str:
+        """What stands against using a tensor, "" if nothing does."""
         is_scale = name != weight_name
         shape = self.expected[weight_name]
         wanted = scale_shape(shape) if is_scale else shape
+        if name in self.seen:
+            return "comes twice"
         if tuple(tensor.shape) != wanted:
-            self.problems["wrong"].append(f"{name} has shape {tuple(tensor.shape)}, expected {wanted}")
-            return
-        (self.scales if is_scale else self.loaded).add(weight_name)
-        if tensor.dtype == FP8:
-            self.fp8_weights.add(weight_name)
-        self._place(weight_name, name, tensor, is_scale)
+            return f"has shape {tuple(tensor.shape)}, expected {wanted}"
+        if not tensor.is_floating_point() or (is_scale and tensor.dtype == FP8):
+            return f"is {tensor.dtype}, expected {'float32' if is_scale else f'bfloat16 or {FP8}'}"
+        if not is_scale and tensor.dtype != FP8 and self._weight_param(name).dtype == FP8:
+            return f"is {tensor.dtype}, expected {FP8}: quantization_config.modules_to_not_convert does not list it"
+        return ""
+
+    def _weight_param(self, weight_name: str) -> torch.nn.Parameter:
+        return self.params[target_of(weight_name).param]
 
     def _belongs_elsewhere(self, name: str) -> bool:
         """Tensors of other pipeline stages and of the MTP layer, which the draft model loads."""
@@ -82,17 +97,12 @@ class _Stream:
             name in ("model.norm.weight", "lm_head.weight") and not is_last
         )
 
-    def _place(self, weight_name: str, name: str, tensor: torch.Tensor, is_scale: bool) -> None:
-        target = target_of(name)
-        weight_param = self.params[target_of(weight_name).param]
-        if not is_scale and weight_param.dtype == FP8 and tensor.dtype != FP8:
-            self.problems["wrong"].append(
-                f"{name} is {tensor.dtype}, expected {FP8}: quantization_config.modules_to_not_convert does not list it"
-            )
-        elif weight_param.dtype != FP8 and (is_scale or tensor.dtype == FP8):
+    def _place(self, weight_name: str, name: str, tensor: torch.Tensor) -> None:
+        is_scale = name != weight_name
+        if self._weight_param(weight_name).dtype != FP8 and (is_scale or tensor.dtype == FP8):
             self._place_dequantised(weight_name, tensor, is_scale)
         else:
-            self._copy(target, tensor)
+            self._copy(target_of(name), tensor)
 
     def _place_dequantised(self, weight_name: str, tensor: torch.Tensor, is_scale: bool) -> None:
         if weight_name not in self.waiting:
@@ -120,17 +130,15 @@ class _Stream:
         return self.arch.q_lora_rank // (BLOCK if target.param.endswith(SCALE_SUFFIX) else 1)
 
     def finish(self, complete: bool) -> None:
+        scaled = {name.removesuffix(SCALE_SUFFIX) for name in self.seen if name.endswith(SCALE_SUFFIX)}
         if complete:
-            self.problems["missing"] += sorted(self.expected.keys() - self.loaded - self._already_wrong())
-        self.problems["missing"] += sorted(n + SCALE_SUFFIX for n in self.fp8_weights - self.scales)
+            self.problems["missing"] += sorted(self.expected.keys() - self.seen)
+        self.problems["missing"] += sorted(name + SCALE_SUFFIX for name in self.fp8_weights - scaled)
         self.problems["unexpected"] += sorted(
-            f"{n}{SCALE_SUFFIX} (its weight is not FP8)" for n in (self.scales & self.loaded) - self.fp8_weights
+            f"{name}{SCALE_SUFFIX} (its weight is not FP8)" for name in (scaled & self.seen) - self.fp8_weights
         )
         if any(self.problems.values()):
             raise CheckpointError(_describe(self.problems))
-
-    def _already_wrong(self) -> set[str]:
-        return {line.split(" ", 1)[0] for line in self.problems["wrong"]}
 
 
 def _copy_rows(param: torch.nn.Parameter, tensor: torch.Tensor, first: int) -> None:

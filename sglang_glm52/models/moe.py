@@ -16,6 +16,7 @@ from sglang.srt.layers.moe.ep_moe.layer import get_moe_impl_class
 from sglang.srt.layers.moe.topk import TopK, TopKOutput
 from sglang.srt.layers.moe.utils import RoutingMethodType
 from sglang.srt.layers.quantization.base_config import QuantizationConfig
+from sglang.srt.model_executor.cuda_graph_runner import get_is_capture_mode
 from sglang.srt.utils import add_prefix, is_cuda
 from torch import nn
 
@@ -100,6 +101,14 @@ def route(
     return weights, ids.to(torch.int32)
 
 
+def _experts_class(quant_config: QuantizationConfig | None) -> type[nn.Module]:
+    if is_cuda():
+        return get_moe_impl_class(quant_config)
+    from sglang_glm52.models.cpu_experts import CpuExperts
+
+    return CpuExperts
+
+
 class Glm52MoE(nn.Module):
     """`num_experts_per_token` routed experts, weighted by renormalised sigmoid scores, plus one shared expert."""
 
@@ -119,7 +128,7 @@ class Glm52MoE(nn.Module):
         self.tp_size = get_tensor_model_parallel_world_size()
         self.alt_stream = alt_stream
         self.gate = Glm52Router(arch)
-        self.experts = get_moe_impl_class(quant_config)(
+        self.experts = _experts_class(quant_config)(
             num_experts=arch.num_experts,
             top_k=arch.num_experts_per_token,
             hidden_size=arch.hidden_size,
@@ -175,8 +184,6 @@ class Glm52MoE(nn.Module):
         return out
 
     def _overlaps(self) -> bool:
-        from sglang.srt.model_executor.cuda_graph_runner import get_is_capture_mode
-
         return self.alt_stream is not None and get_is_capture_mode()
 
     def _route(self, hidden_states: torch.Tensor) -> TopKOutput:

@@ -2,21 +2,33 @@
 
 from __future__ import annotations
 
+import torch
 from sglang.srt.distributed.parallel_state import GroupCoordinator
 from sglang.srt.distributed.utils import get_pp_indices
 from sglang.srt.server_args import ServerArgs
+from sglang.srt.utils import is_cuda
 
 from sglang_glm52.arch import Glm52Arch
 from sglang_glm52.errors import ConfigError
 
+HOPPER = (9, 0)  # compute capability
+
 
 def check_supported(arch: Glm52Arch, args: ServerArgs, pp_group: GroupCoordinator) -> None:
-    """Raise ConfigError for a server option or split of layers that would give wrong results."""
+    """Raise ConfigError for a GPU, server option or split of layers that would give wrong results."""
+    if is_cuda() and torch.cuda.get_device_capability() != HOPPER:
+        raise ConfigError(
+            f"{torch.cuda.get_device_name()} has compute capability {torch.cuda.get_device_capability()}; GLM-5.2 is "
+            f"served on Hopper GPUs (H100, H200, H20: {HOPPER}), or without a GPU with SGLANG_USE_CPU_ENGINE=1"
+        )
     refused = {
         "--enable-two-batch-overlap": args.enable_two_batch_overlap,
         "--enable-lora": args.enable_lora,
         "--enforce-shared-experts-fusion": args.enforce_shared_experts_fusion,
         "--enable-dsa-prefill-context-parallel": args.enable_dsa_prefill_context_parallel,
+        "--enable-eplb": args.enable_eplb,
+        "--expert-distribution-recorder-mode": args.expert_distribution_recorder_mode is not None,
+        "--ep-num-redundant-experts": args.ep_num_redundant_experts > 0,
     }
     given = [flag for flag, is_set in refused.items() if is_set]
     if given:

@@ -13,7 +13,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -49,19 +49,28 @@ class EngineError(RuntimeError):
 
 
 def run_engine(
-    checkpoint: Path, jobs: Sequence[Job], *, device: str, timeout_seconds: float = 600, **engine_args: Any
+    checkpoint: Path,
+    jobs: Sequence[Job],
+    *,
+    device: str,
+    environ: Mapping[str, str] | None = None,
+    timeout_seconds: float = 600,
+    **engine_args: Any,
 ) -> list[list[Run]]:
-    """Start an engine with `engine_args` (fields of SGLang's ServerArgs), run `jobs` one after the other, stop it."""
+    """Start an engine with `engine_args` (fields of SGLang's ServerArgs), run `jobs` one after the other, stop it.
+
+    `environ` is added to this process's.
+    """
     spec = {
         "engine": {"model_path": str(checkpoint), "device": device, **engine_args},
         "jobs": [asdict(j) for j in jobs],
     }
-    environ = os.environ | (CPU_ENVIRON if device == "cpu" else {})
+    merged = {**os.environ, **(CPU_ENVIRON if device == "cpu" else {}), **(environ or {})}
     with tempfile.TemporaryDirectory() as folder:
         spec_file, out_file = Path(folder) / "spec.json", Path(folder) / "out.npz"
         spec_file.write_text(json.dumps(spec))
         command = [sys.executable, "-m", "sglang_glm52.testing.engine_worker", str(spec_file), str(out_file)]
-        done = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=timeout_seconds)
+        done = subprocess.run(command, env=merged, capture_output=True, text=True, timeout=timeout_seconds)
         if done.returncode or not out_file.exists():
             raise EngineError(f"engine ended with {done.returncode}:\n{(done.stdout + done.stderr)[-6000:]}")
         return _read(out_file, jobs)

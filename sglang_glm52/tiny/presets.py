@@ -72,9 +72,9 @@ PRESETS: dict[str, dict[str, Any]] = {
         "index_topk": 2048,
         "intermediate_size": 2048,
         "kv_lora_rank": 512,
-        "max_position_embeddings": 1_048_576,
+        "max_position_embeddings": 65536,
         "moe_intermediate_size": 256,
-        "n_routed_experts": 32,
+        "n_routed_experts": 64,  # with 32 the host routes by another kernel than it does with 256
         "num_attention_heads": 16,
         "num_experts_per_tok": 8,
         "num_key_value_heads": 16,

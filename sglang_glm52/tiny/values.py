@@ -44,7 +44,7 @@ class Values:
     def tensor(self, name: str, shape: tuple[int, ...]) -> torch.Tensor:
         """Checkpoint tensor `name`: bf16, the router's correction bias float32."""
         if name.endswith("e_score_correction_bias"):
-            return ROUTER_BIAS + 0.05 * self.noise(name, *shape)
+            return ROUTER_BIAS + 0.03 * self.noise(name, *shape)
         if len(shape) == 1:  # norms around 1, biases around 0
             return (float(name.endswith("weight")) + 0.1 * self.noise(name, *shape)).bfloat16()
         kind = name.removesuffix(".weight").rsplit(".", 1)[-1]

@@ -79,6 +79,13 @@ def test_unquantised_parameters_by_what_they_are():
     assert model["gate"].e_score_correction_bias.abs().max() == 0
 
 
+def test_scales_of_the_kv_cache_stay_one():
+    """FP8 checkpoints give each attention two of them, which scale no weight."""
+    attention = Module(k_scale=parameter(1, dtype=torch.float32), v_scale=parameter(1, dtype=torch.float32))
+    fill_weights(attention, seed=1)
+    assert attention.k_scale.item() == attention.v_scale.item() == 1.0
+
+
 def filled(name: str, seed: int, **extra: nn.Module) -> bytes:
     model = nn.ModuleDict({**extra, name: fp8_linear(320, 384)})
     fill_weights(model, seed)

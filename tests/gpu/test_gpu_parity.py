@@ -11,6 +11,7 @@ little, but add to the tail.
 from __future__ import annotations
 
 import random
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
@@ -23,11 +24,32 @@ from sglang_glm52.tiny.tokenizer import VOCAB_SIZE
 
 pytestmark = pytest.mark.gpu
 
-LENGTHS = (96, 1500, 2048, 3500)  # three dense or unsparse, one beyond index_topk = 2048
+LENGTHS = (96, 1500, 2048, 3500)  # three within index_topk = 2048, one beyond
 SCORED = 64  # last positions of each prompt
 NUM_NEW = 16
 MEAN_BOUND = {"bfloat16": 0.1, "fp8_e4m3": 0.15}
 CLEAR_MARGIN = 1.0  # nats between the best two; below it rounding may swap them
+
+
+@dataclass(frozen=True)
+class Case:
+    """How the CUDA engine is run. Chunks of 1024 give every longer prompt a prefix in the KV cache."""
+
+    kv: str
+    graph: bool = True
+    chunk: int = 8192
+    fmt: str = "bf16"
+
+    def __str__(self) -> str:
+        return f"{self.fmt} weights, {self.kv} KV, {'' if self.graph else 'no '}CUDA graph, chunks of {self.chunk}"
+
+
+CASES = (
+    Case("bfloat16"),
+    Case("bfloat16", graph=False, chunk=1024),
+    Case("fp8_e4m3", chunk=1024),
+    Case("fp8_e4m3", fmt="fp8"),
+)
 
 
 @cache
@@ -44,36 +66,36 @@ def jobs() -> list[Job]:
 
 
 @pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build(tmp_path_factory.mktemp("gpu") / "model", preset="gpu")
+def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("gpu")
+    return {fmt: build(folder / fmt, preset="gpu", fmt=fmt) for fmt in ("bf16", "fp8")}
 
 
 @pytest.fixture(scope="module")
-def expected(checkpoint: Path) -> list[Run]:
-    args = {"dtype": "float32", "max_total_tokens": 8192, "context_length": 8192}
-    return [runs[0] for runs in run_engine(checkpoint, jobs(), device="cpu", **args)]
+def expected(checkpoints: dict[str, Path]) -> dict[str, list[Run]]:
+    args = {"device": "cpu", "dtype": "float32", "max_total_tokens": 8192, "context_length": 8192}
+    return {fmt: [runs[0] for runs in run_engine(path, jobs(), **args)] for fmt, path in checkpoints.items()}
 
 
-@pytest.mark.parametrize(
-    ("kv", "graph"), [("bfloat16", True), ("bfloat16", False), ("fp8_e4m3", True)], ids=["bf16", "bf16-eager", "fp8"]
-)
-def test_cuda_equals_float32(kv: str, graph: bool, checkpoint: Path, expected: list[Run]) -> None:
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_cuda_equals_float32(case: Case, checkpoints: dict[str, Path], expected: dict[str, list[Run]]) -> None:
     got = run_engine(
-        checkpoint,
+        checkpoints[case.fmt],
         jobs(),
         device="cuda",
-        kv_cache_dtype=kv,
-        disable_cuda_graph=not graph,
+        kv_cache_dtype=case.kv,
+        chunked_prefill_size=case.chunk,
+        disable_cuda_graph=not case.graph,
         disable_piecewise_cuda_graph=True,
         cuda_graph_max_bs=4,
         max_total_tokens=65536,
         context_length=8192,
     )
-    for prompt, (run,), want in zip(prompts(), got, expected, strict=True):
-        label = f"{kv} KV, CUDA graph {graph}, {len(prompt)} tokens"
-        compare(f"{label}, prefill", run.prompt_logprobs, want.prompt_logprobs, MEAN_BOUND[kv])
+    for prompt, (run,), want in zip(prompts(), got, expected[case.fmt], strict=True):
+        label, bound = f"{case}, {len(prompt)} tokens", MEAN_BOUND[case.kv]
+        compare(f"{label}, prefill", run.prompt_logprobs, want.prompt_logprobs, bound)
         same = common_prefix(run.output_ids, want.output_ids)  # after another token the contexts differ
-        compare(f"{label}, decode", run.output_logprobs[: same + 1], want.output_logprobs[: same + 1], MEAN_BOUND[kv])
+        compare(f"{label}, decode", run.output_logprobs[: same + 1], want.output_logprobs[: same + 1], bound)
 
 
 def common_prefix(a: list[int], b: list[int]) -> int:
