@@ -13,6 +13,7 @@ from sglang_glm52.bench.shard_result import Phase, ShardResult
 from sglang_glm52.bench.spread import Spread
 
 Results = Mapping[str, ShardResult]  # "host", "ours", or one of them
+NAME_WIDTH = 64  # mangled names of CUTLASS kernels have over a thousand characters
 
 
 def report(results: Results, num_kernels: int) -> str:
@@ -98,7 +99,7 @@ def _side_by_side(title: str, results: Results, phase: str, key: Callable[[str],
 def _row(name: str, host: KernelRow | None, ours: KernelRow | None) -> list[object]:
     host_ms, ours_ms = host.ms if host else None, ours.ms if ours else None
     return [
-        name,
+        name if len(name) <= NAME_WIDTH else name[: NAME_WIDTH - 1] + "…",
         f"{host.launches:.4g}" if host else None,
         f"{host_ms:.3f}" if host else None,
         f"{ours.launches:.4g}" if ours else None,

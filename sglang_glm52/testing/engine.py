@@ -39,6 +39,7 @@ class Run:
 
     output_ids: list[int]
     cached_tokens: int
+    retractions: int  # how often the scheduler threw it out of a full KV pool
     chosen: np.ndarray  # [num_new] float32, log-probability of each generated token
     prompt_logprobs: np.ndarray  # [scored positions, vocab]: row i is what follows position score_from + i
     output_logprobs: np.ndarray  # [num_new, vocab]
@@ -85,6 +86,7 @@ def _run(arrays: Any, key: str) -> Run:
     return Run(
         output_ids=arrays[f"{key}.ids"].tolist(),
         cached_tokens=int(arrays[f"{key}.cached"]),
+        retractions=int(arrays[f"{key}.retractions"]),
         chosen=arrays[f"{key}.chosen"],
         prompt_logprobs=arrays[f"{key}.prompt"],
         output_logprobs=arrays[f"{key}.output"],

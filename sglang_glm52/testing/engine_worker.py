@@ -48,6 +48,7 @@ def _arrays(output: dict[str, Any], has_prompt: bool, width: int) -> dict[str, n
     return {
         "ids": np.array(output["output_ids"]),
         "cached": np.array(meta["cached_tokens"]),
+        "retractions": np.array(meta["num_retractions"]),
         "chosen": np.array([entry[0] for entry in meta["output_token_logprobs"]], dtype=np.float32),
         "prompt": np.concatenate([prompt, rows[:1]]) if has_prompt else rows[:0],
         "output": rows,
@@ -57,7 +58,7 @@ def _arrays(output: dict[str, Any], has_prompt: bool, width: int) -> dict[str, n
 def _rows(logprobs: list[list[tuple[float, int, None]]], width: int) -> np.ndarray:
     """SGLang's (log-probability, id, text) entries, one list a position, as an array [positions, ids]."""
     values = [[entry[0] for entry in row] for row in logprobs]
-    return np.array(values, dtype=np.float32).reshape(-1, width)
+    return np.array(values, dtype=np.float32).reshape(len(values), width)
 
 
 if __name__ == "__main__":

@@ -49,6 +49,12 @@ def test_one_class_alone_is_reported_without_ratios():
     assert row[1:] == ["-", "-", "9.000", "9.000 - 9.000", "-"]
 
 
+def test_a_long_kernel_name_is_cut():
+    mangled = {"ours": result("sglang_glm52.X", 1.0, {"_ZN7cutlass" + 1000 * "I": (1, 1.0)})}
+    [row] = lines_with(report(mangled, 5), "_ZN7cutlass")
+    assert len(row[0]) == 64 and row[0].endswith("…")
+
+
 def test_the_summary_fits_a_json_line():
     found = json.loads(json.dumps(summary(RESULTS), allow_nan=False))
     assert found["host"]["phases"]["decode batch 16"]["groups_ms"] == {

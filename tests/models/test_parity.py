@@ -91,6 +91,17 @@ def test_fp8_equals_its_dequantised_weights(tmp_path: Path) -> None:
         assert_same(f"fp8, {len(prompt)} tokens", run.prompt_logprobs, want)
 
 
+def test_bfloat16_is_as_near_as_the_references_own(tmp_path: Path) -> None:
+    """Rounding in other places moves single values by as much again, not the mean."""
+    checkpoint, prompts = build(tmp_path / "model"), make_prompts()
+    first, _ = serve(checkpoint, prompts, dtype="bfloat16")
+    exact, rounded = (reference_logprobs(checkpoint, prompts, tmp_path, dtype) for dtype in ("float32", "bfloat16"))
+    for prompt, run, want, theirs in zip(prompts, first, exact, rounded, strict=True):
+        likely = want > -8.0  # what never happens says little
+        ours, reference = (np.abs(got - want)[likely].mean() for got in (run.prompt_logprobs, theirs))
+        assert 0 < ours < 1.5 * reference, f"{len(prompt)} tokens: {ours:.3f}, the reference's {reference:.3f}"
+
+
 def write_dequantised(fp8: Path, out: Path) -> Path:
     """A float32 copy of an FP8 checkpoint, its weights decoded one element at a time by the format's definition."""
     import torch

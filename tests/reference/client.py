@@ -13,8 +13,10 @@ PYTHON = ROOT / ".venv-reference" / "bin" / "python"
 SCRIPT = Path(__file__).with_name("run_reference.py")
 
 
-def reference_logprobs(checkpoint: Path, prompts: list[list[int]], scratch: Path) -> list[np.ndarray]:
-    """Float32 log-probabilities [len(prompt), vocab_size] of what follows each token of each prompt.
+def reference_logprobs(
+    checkpoint: Path, prompts: list[list[int]], scratch: Path, dtype: str = "float32"
+) -> list[np.ndarray]:
+    """Log-probabilities [len(prompt), vocab_size] of what follows each token of each prompt, computed in `dtype`.
 
     Raises:
         RuntimeError: the environment is missing, or the script failed; its error output is the message.
@@ -23,7 +25,7 @@ def reference_logprobs(checkpoint: Path, prompts: list[list[int]], scratch: Path
         raise RuntimeError(f"{PYTHON} does not exist; `make test` makes it")
     prompts_file, out = scratch / "prompts.json", scratch / "reference.npz"
     prompts_file.write_text(json.dumps(prompts))
-    command = [PYTHON, SCRIPT, checkpoint, prompts_file, out]
+    command = [PYTHON, SCRIPT, checkpoint, prompts_file, out, dtype]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise RuntimeError(done.stderr)

@@ -1,9 +1,9 @@
 """Log-probabilities of the transformers implementation, for an interpreter that has it (made by `make test`).
 
-    python run_reference.py CHECKPOINT PROMPTS.json OUT.npz
+    python run_reference.py CHECKPOINT PROMPTS.json OUT.npz DTYPE
 
 PROMPTS.json is a list of lists of token ids. OUT.npz gets one float32 array [len(prompt), vocab_size] a prompt, named
-by its index: row i holds the log-probabilities of what follows token i. Everything is computed in float32.
+by its index: row i holds the log-probabilities of what follows token i, computed in DTYPE (float32, bfloat16).
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ import torch
 from transformers import GlmMoeDsaConfig, GlmMoeDsaForCausalLM
 
 
-def load(checkpoint: str) -> GlmMoeDsaForCausalLM:
-    """The model in float32; RuntimeError if it is not the one that the checkpoint describes."""
+def load(checkpoint: str, dtype: str) -> GlmMoeDsaForCausalLM:
+    """The model in `dtype`; RuntimeError if it is not the one that the checkpoint describes."""
     config = GlmMoeDsaConfig.from_pretrained(checkpoint)
     model, info = GlmMoeDsaForCausalLM.from_pretrained(
-        checkpoint, config=config, dtype=torch.float32, attn_implementation="eager", output_loading_info=True
+        checkpoint, config=config, dtype=getattr(torch, dtype), attn_implementation="eager", output_loading_info=True
     )
     _check(model, json.loads(Path(checkpoint, "config.json").read_text()), info)
     for layer in model.model.layers:
@@ -46,13 +46,13 @@ def _check(model: GlmMoeDsaForCausalLM, raw: dict, info: dict) -> None:
         raise RuntimeError(f"indexers are {types}, config.json says {raw['indexer_types']}")
 
 
-def main(checkpoint: str, prompts_file: str, out: str) -> None:
-    model = load(checkpoint)
+def main(checkpoint: str, prompts_file: str, out: str, dtype: str) -> None:
+    model = load(checkpoint, dtype)
     with open(prompts_file) as file:
         prompts = json.load(file)
     with torch.no_grad():
         logits = [model(input_ids=torch.tensor([prompt]), use_cache=False).logits[0] for prompt in prompts]
-    np.savez(out, **{str(i): row.log_softmax(-1).numpy() for i, row in enumerate(logits)})
+    np.savez(out, **{str(i): row.float().log_softmax(-1).numpy() for i, row in enumerate(logits)})
 
 
 if __name__ == "__main__":
