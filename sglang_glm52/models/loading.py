@@ -15,13 +15,13 @@ from sglang.srt.model_loader.weight_utils import default_weight_loader
 
 from sglang_glm52.errors import CheckpointError
 from sglang_glm52.formats.fp8_block import dequantize_fp8_block
+from sglang_glm52.models.name_ranges import fold_names
 from sglang_glm52.models.weights import BLOCK, SCALE_SUFFIX, Target, expected_shapes, layer_of, scale_shape, target_of
 
 if TYPE_CHECKING:
     from sglang_glm52.models.glm52 import GlmMoeDsaForCausalLM
 
 FP8 = torch.float8_e4m3fn
-MAX_LISTED = 50  # of each kind of problem; a wrong checkpoint may have tens of thousands
 
 
 def load_checkpoint(
@@ -34,7 +34,7 @@ def load_checkpoint(
         complete: a tensor that does not come is an error; False for an update of some weights.
 
     Raises:
-        CheckpointError: lists each missing, unexpected, mis-shaped or mis-typed tensor by name.
+        CheckpointError: lists each missing, unexpected, mis-shaped, mis-typed or repeated tensor by name.
     """
     stream = _Stream(model)
     for name, tensor in weights:
@@ -148,7 +148,5 @@ def _copy_rows(param: torch.nn.Parameter, tensor: torch.Tensor, first: int) -> N
 def _describe(problems: dict[str, list[str]]) -> str:
     lines = ["the checkpoint does not fit the model its config.json describes; convert or download it again"]
     for kind, found in problems.items():
-        lines += [f"  {kind}: {item}" for item in found[:MAX_LISTED]]
-        if len(found) > MAX_LISTED:
-            lines.append(f"  {kind}: and {len(found) - MAX_LISTED} more")
+        lines += [f"  {kind}: {line}" for line in fold_names(found)]
     return "\n".join(lines)
