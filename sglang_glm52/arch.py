@@ -84,6 +84,10 @@ class Glm52Arch:
     def qk_head_dim(self) -> int:
         return self.qk_nope_head_dim + self.qk_rope_head_dim
 
+    @property
+    def has_int4_experts(self) -> bool:
+        return self.quant is not None and self.quant.method == "w4afp8"
+
     def is_moe_layer(self, layer: int) -> bool:
         """The first layers are dense, the others and the MTP layer are mixtures of experts."""
         return layer >= self.num_dense_layers

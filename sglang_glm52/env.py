@@ -40,6 +40,14 @@ def one_of(*choices: str) -> Callable[[str], str]:
 class Settings:
     """The variables' values in this process. Each field is made with `variable`."""
 
+    activation: str = variable(
+        "dynamic",
+        one_of("dynamic", "static"),
+        "dynamic or static",
+        "how the inputs of W4AFP8 experts are scaled to FP8: each token by its own largest value, or all by the "
+        "`input_scale` of the checkpoint",
+    )
+
 
 @cache
 def settings() -> Settings:

@@ -1,8 +1,8 @@
-"""Streams a BF16 or FP8 checkpoint into the parameters of this rank.
+"""Streams a BF16, FP8 or W4AFP8 checkpoint into the parameters of this rank.
 
 Tensors come in any order. Each is checked against the model's numbers before it is copied; whatever is wrong is
-collected, and the load ends with one error that lists it all. An FP8 weight whose parameter is not FP8 (the CPU engine,
-or a module the checkpoint leaves unquantised) is dequantised once its block scales have arrived.
+collected, and the load ends with one error that lists it all. A quantised weight whose parameter is not (the CPU
+engine, or a module the checkpoint leaves unquantised) is dequantised once its scales have arrived.
 """
 
 from __future__ import annotations
@@ -13,15 +13,16 @@ from typing import TYPE_CHECKING
 import torch
 from sglang.srt.model_loader.weight_utils import default_weight_loader
 
+from sglang_glm52.env import settings
 from sglang_glm52.errors import CheckpointError
-from sglang_glm52.formats.fp8_block import dequantize_fp8_block
+from sglang_glm52.models import input_scales
+from sglang_glm52.models.input_scales import InputScales
 from sglang_glm52.models.name_ranges import fold_names
-from sglang_glm52.models.weights import BLOCK, SCALE_SUFFIX, Target, expected_shapes, layer_of, scale_shape, target_of
+from sglang_glm52.models.storage import Storage, scale_problem, storage_of, weight_problem
+from sglang_glm52.models.weights import BLOCK, SCALE_SUFFIX, Target, expected_shapes, layer_of, target_of
 
 if TYPE_CHECKING:
     from sglang_glm52.models.glm52 import GlmMoeDsaForCausalLM
-
-FP8 = torch.float8_e4m3fn
 
 
 def load_checkpoint(
@@ -49,40 +50,52 @@ class _Stream:
         first, last = model.pp_group.is_first_rank, model.pp_group.is_last_rank
         self.expected = expected_shapes(model.arch, self.layers, first_stage=first, last_stage=last)
         self.params = dict(model.named_parameters())
-        self.seen: set[str] = set()  # names of tensors that belong here, right or wrong
-        self.fp8_weights: set[str] = set()
-        self.waiting: dict[str, torch.Tensor] = {}  # half of an FP8 pair that is to be dequantised
+        self.seen: set[str] = set()  # names of weights and their scales that belong here, right or wrong
+        self.quantised: set[str] = set()  # weights
+        self.waiting: dict[str, torch.Tensor] = {}  # half of a pair that is to be dequantised
+        self.input_scales = InputScales()
         self.problems: dict[str, list[str]] = {"missing": [], "unexpected": [], "wrong": []}
 
     def take(self, name: str, tensor: torch.Tensor) -> None:
+        if name.endswith(input_scales.SUFFIX):
+            self._take_input_scale(name, tensor)
+            return
         weight_name = name.removesuffix(SCALE_SUFFIX)
         if weight_name not in self.expected:
             if not self._belongs_elsewhere(name):
                 self.problems["unexpected"].append(name)
             return
-        problem = self._problem(weight_name, name, tensor)
+        storage = storage_of(self.arch, weight_name)
+        problem = self._problem(storage, weight_name, name, tensor)
         self.seen.add(name)
-        if name == weight_name and tensor.dtype == FP8:
-            self.fp8_weights.add(name)
+        if name == weight_name and tensor.dtype == storage.dtype:
+            self.quantised.add(name)
         if problem:
             self.problems["wrong"].append(f"{name} {problem}")
         else:
-            self._place(weight_name, name, tensor)
+            self._place(storage, weight_name, name, tensor)
 
-    def _problem(self, weight_name: str, name: str, tensor: torch.Tensor) -> str:
-        """What stands against using a tensor, "" if nothing does."""
-        is_scale = name != weight_name
+    def _take_input_scale(self, name: str, tensor: torch.Tensor) -> None:
+        weight_name = input_scales.weight_of(name)
+        if weight_name not in self.expected or storage_of(self.arch, weight_name).is_optional:
+            if not self._belongs_elsewhere(name):
+                self.problems["unexpected"].append(name)
+            return
+        problem = self.input_scales.take(name, tensor)
+        if problem:
+            self.problems["wrong"].append(f"{name} {problem}")
+        elif target_of(name).param in self.params:  # where nothing is quantised while the model runs, it has no use
+            self._copy(target_of(name), tensor.reshape(()))
+
+    def _problem(self, storage: Storage, weight_name: str, name: str, tensor: torch.Tensor) -> str:
+        """What stands against using a weight or its scale, "" if nothing does."""
         shape = self.expected[weight_name]
-        wanted = scale_shape(shape) if is_scale else shape
         if name in self.seen:
             return "comes twice"
-        if tuple(tensor.shape) != wanted:
-            return f"has shape {tuple(tensor.shape)}, expected {wanted}"
-        if not tensor.is_floating_point() or (is_scale and tensor.dtype == FP8):
-            return f"is {tensor.dtype}, expected {'float32' if is_scale else f'bfloat16 or {FP8}'}"
-        if not is_scale and tensor.dtype != FP8 and self._weight_param(name).dtype == FP8:
-            return f"is {tensor.dtype}, expected {FP8}: quantization_config.modules_to_not_convert does not list it"
-        return ""
+        if name != weight_name:
+            return scale_problem(storage, shape, tensor)
+        may_be_plain = storage.is_optional and self._weight_param(name).dtype != storage.dtype
+        return weight_problem(storage, shape, tensor, may_be_plain)
 
     def _weight_param(self, weight_name: str) -> torch.nn.Parameter:
         return self.params[target_of(weight_name).param]
@@ -97,21 +110,17 @@ class _Stream:
             name in ("model.norm.weight", "lm_head.weight") and not is_last
         )
 
-    def _place(self, weight_name: str, name: str, tensor: torch.Tensor) -> None:
+    def _place(self, storage: Storage, weight_name: str, name: str, tensor: torch.Tensor) -> None:
         is_scale = name != weight_name
-        if self._weight_param(weight_name).dtype != FP8 and (is_scale or tensor.dtype == FP8):
-            self._place_dequantised(weight_name, tensor, is_scale)
-        else:
+        if self._weight_param(weight_name).dtype == storage.dtype or not (is_scale or tensor.dtype == storage.dtype):
             self._copy(target_of(name), tensor)
-
-    def _place_dequantised(self, weight_name: str, tensor: torch.Tensor, is_scale: bool) -> None:
-        if weight_name not in self.waiting:
+        elif weight_name not in self.waiting:
             self.waiting[weight_name] = tensor.clone()  # the host may reuse the buffer it streams through
-            return
-        other = self.waiting.pop(weight_name)
-        weight, scale = (other, tensor) if is_scale else (tensor, other)
-        if weight.dtype == FP8:
-            self._copy(target_of(weight_name), dequantize_fp8_block(weight, scale, torch.float32))
+        else:
+            other = self.waiting.pop(weight_name)
+            weight, scale = (other, tensor) if is_scale else (tensor, other)
+            if weight.dtype == storage.dtype:
+                self._copy(target_of(weight_name), storage.dequantize(weight, scale))
 
     def _copy(self, target: Target, tensor: torch.Tensor) -> None:
         param = self.params[target.param]
@@ -133,10 +142,13 @@ class _Stream:
         scaled = {name.removesuffix(SCALE_SUFFIX) for name in self.seen if name.endswith(SCALE_SUFFIX)}
         if complete:
             self.problems["missing"] += sorted(self.expected.keys() - self.seen)
-        self.problems["missing"] += sorted(name + SCALE_SUFFIX for name in self.fp8_weights - scaled)
+        self.problems["missing"] += sorted(name + SCALE_SUFFIX for name in self.quantised - scaled)
         self.problems["unexpected"] += sorted(
-            f"{name}{SCALE_SUFFIX} (its weight is not FP8)" for name in (scaled & self.seen) - self.fp8_weights
+            f"{name}{SCALE_SUFFIX} (its weight is not quantised)" for name in (scaled & self.seen) - self.quantised
         )
+        if complete and self.arch.has_int4_experts and settings().activation == "static":
+            self.problems["missing"] += self.input_scales.missing(self.expected)
+            self.problems["wrong"] += self.input_scales.left_at_one()
         if any(self.problems.values()):
             raise CheckpointError(_describe(self.problems))
 

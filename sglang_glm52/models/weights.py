@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from sglang_glm52.arch import Glm52Arch
 
-SCALE_SUFFIX = "_scale_inv"  # FP8 checkpoints: `X.weight` e4m3 and `X.weight_scale_inv`, one float32 a block
+SCALE_SUFFIX = "_scale_inv"  # of a quantised weight: `X.weight_scale_inv`
 BLOCK = 128
 _LAYER = re.compile(r"^model\.layers\.(\d+)\.")
 _EXPERT = re.compile(r"\.mlp\.experts\.(\d+)\.(gate_proj|up_proj|down_proj)\.")
@@ -31,6 +31,11 @@ def layer_of(name: str) -> int | None:
     """Index of the decoder layer that a tensor belongs to, None for embeddings, final norm and head."""
     match = _LAYER.match(name)
     return int(match.group(1)) if match else None
+
+
+def is_routed_expert(name: str) -> bool:
+    """Whether a tensor belongs to a routed expert, those of the MTP layer included."""
+    return _EXPERT.search(name) is not None
 
 
 def target_of(name: str) -> Target:

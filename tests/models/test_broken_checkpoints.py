@@ -87,7 +87,7 @@ CASES = (
     ),
     Case(
         "scales for a weight that is not FP8",
-        (f"unexpected: {O_PROJ}_scale_inv (its weight is not FP8)",),
+        (f"unexpected: {O_PROJ}_scale_inv (its weight is not quantised)",),
         lambda t: t.update({f"{O_PROJ}_scale_inv": torch.ones(1, 2)}),
     ),
     Case(
