@@ -38,6 +38,7 @@ from sglang_glm52.models.config import read_arch
 from sglang_glm52.models.loading import load_checkpoint
 from sglang_glm52.models.moe import Glm52MLP, Glm52MoE
 from sglang_glm52.models.support import check_supported
+from sglang_glm52.quant.config import quant_config_for
 
 
 class Glm52DecoderLayer(nn.Module):
@@ -173,7 +174,7 @@ class GlmMoeDsaForCausalLM(nn.Module):
         require_host()
         self.config = config
         self.arch = read_arch(config)
-        self.quant_config = quant_config
+        self.quant_config = quant_config = quant_config_for(self.arch.quant, quant_config)
         self.pp_group = get_pp_group()
         check_supported(self.arch, get_global_server_args(), self.pp_group)
         self.model = Glm52Model(self.arch, quant_config, add_prefix("model", prefix))

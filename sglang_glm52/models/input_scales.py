@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 
 import torch
 
-from sglang_glm52.models.weights import is_routed_expert, layer_of
+from sglang_glm52.models.weights import is_routed_expert, layer_of, target_of
 
 SUFFIX = ".input_scale"
 _REMEDY = "calibrate them, or unset SGLANG_GLM52_ACTIVATION to scale each token as it comes"
@@ -35,6 +35,14 @@ class InputScales:
             return f"is {tensor.dtype} of shape {tuple(tensor.shape)}, expected one float32"
         self.values[name] = value = tensor.item()
         return "" if 0 < value < float("inf") else f"is {value}, expected a number above 0; {_REMEDY}"
+
+    def largest(self) -> dict[str, float]:
+        """Parameter -> the largest scale of all experts, on whichever rank: a split must not change results."""
+        found: dict[str, float] = {}
+        for name, value in self.values.items():
+            param = target_of(name).param
+            found[param] = max(value, found.get(param, value))
+        return found
 
     def missing(self, weights: Iterable[str]) -> list[str]:
         """Names of the scales that the experts among `weights` lack."""

@@ -84,8 +84,6 @@ class _Stream:
         problem = self.input_scales.take(name, tensor)
         if problem:
             self.problems["wrong"].append(f"{name} {problem}")
-        elif target_of(name).param in self.params:  # where nothing is quantised while the model runs, it has no use
-            self._copy(target_of(name), tensor.reshape(()))
 
     def _problem(self, storage: Storage, weight_name: str, name: str, tensor: torch.Tensor) -> str:
         """What stands against using a weight or its scale, "" if nothing does."""
@@ -149,6 +147,9 @@ class _Stream:
         if complete and self.arch.has_int4_experts and settings().activation == "static":
             self.problems["missing"] += self.input_scales.missing(self.expected)
             self.problems["wrong"] += self.input_scales.left_at_one()
+        for param, value in self.input_scales.largest().items():
+            if param in self.params:  # only experts that scale their inputs statically have it
+                self.params[param].data.fill_(value)
         if any(self.problems.values()):
             raise CheckpointError(_describe(self.problems))
 

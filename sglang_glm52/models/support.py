@@ -9,6 +9,7 @@ from sglang.srt.server_args import ServerArgs
 from sglang.srt.utils import is_cuda
 
 from sglang_glm52.arch import Glm52Arch
+from sglang_glm52.arch_quant import GROUP_SIZE
 from sglang_glm52.errors import ConfigError
 
 HOPPER = (9, 0)  # compute capability
@@ -38,7 +39,20 @@ def check_supported(arch: Glm52Arch, args: ServerArgs, pp_group: GroupCoordinato
             f"--speculative-eagle-topk {args.speculative_eagle_topk} would move indexer keys by pages as if they were "
             "tokens; use --speculative-eagle-topk 1"
         )
+    _check_experts_split(arch, args.tp_size, args.ep_size)
     _check_stage(arch, pp_group.rank_in_group, pp_group.world_size)
+
+
+def _check_experts_split(arch: Glm52Arch, tp_size: int, ep_size: int) -> None:
+    """A rank's share of an expert must hold whole groups or blocks of 128 inputs."""
+    ranks = tp_size // ep_size  # that share one expert
+    if arch.quant is None or arch.moe_intermediate_size % (ranks * GROUP_SIZE) == 0:
+        return
+    raise ConfigError(
+        f"--tp {tp_size} --ep-size {ep_size} leaves each rank {arch.moe_intermediate_size / ranks:g} of an expert's "
+        f"{arch.moe_intermediate_size} inner channels, expected a multiple of {GROUP_SIZE}; raise --ep-size or lower "
+        "--tp"
+    )
 
 
 def _check_stage(arch: Glm52Arch, rank: int, world_size: int) -> None:

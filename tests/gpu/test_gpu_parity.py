@@ -1,11 +1,10 @@
 """The CUDA path against the CPU engine's float32 path, on the same checkpoint with the sizes CUDA kernels need.
 
-Bounds. Weights are bf16 in both; the CUDA path also rounds activations to bf16, 2^-9 relative at each of about ten
-places a layer. Over eight layers that random-walks to about 2 % of the hidden state, and logits of standard deviation
-2.5 move by about 0.05; the mean absolute difference of log-probabilities is held to twice that. FP8 KV adds 2^-4
-relative rounding of each latent, averaged over the positions attended to. Where more than `index_topk` positions
-exist, the FP8 indexer may keep others at the selection's edge than float32 does: those positions score alike and weigh
-little, but add to the tail.
+Bounds of the mean absolute difference of log-probabilities. Three roundings were measured on this checkpoint by doing
+them in an otherwise exact model: bf16 everywhere 0.09 (the CPU engine's own bfloat16), the cached latents to FP8 0.13,
+and the inputs of all linear layers to FP8 as well 0.25. Errors add in quadrature: 0.09, 0.16 and 0.27. The GPU rounds in
+other places and its indexer scores in FP8, so it is allowed 1.5 times as much. Where the best two tokens are more than
+five bounds apart, the same one must win.
 """
 
 from __future__ import annotations
@@ -27,8 +26,7 @@ pytestmark = pytest.mark.gpu
 LENGTHS = (96, 2048, 3000)  # two within index_topk = 2048, one beyond
 SCORED = 64  # last positions of each prompt
 NUM_NEW = 16
-MEAN_BOUND = {"bfloat16": 0.1, "fp8_e4m3": 0.15}
-CLEAR_MARGIN = 1.0  # nats between the best two; below it rounding may swap them
+CLEAR = 5  # bounds between the best two
 
 
 @dataclass(frozen=True)
@@ -39,16 +37,17 @@ class Case:
     kv: str
     graph: bool
     chunk: int
+    bound: float
 
     def __str__(self) -> str:
         return f"{self.fmt} weights, {self.kv} KV, {'' if self.graph else 'no '}CUDA graph, chunks of {self.chunk}"
 
 
 CASES = (
-    Case("bf16", "bfloat16", graph=True, chunk=1024),
-    Case("bf16", "bfloat16", graph=False, chunk=8192),
-    Case("bf16", "fp8_e4m3", graph=True, chunk=8192),
-    Case("fp8", "fp8_e4m3", graph=True, chunk=1024),
+    Case("bf16", "bfloat16", graph=True, chunk=1024, bound=0.14),
+    Case("bf16", "bfloat16", graph=False, chunk=8192, bound=0.14),
+    Case("bf16", "fp8_e4m3", graph=True, chunk=8192, bound=0.24),
+    Case("fp8", "fp8_e4m3", graph=True, chunk=1024, bound=0.40),
 )
 
 
@@ -92,10 +91,10 @@ def test_cuda_equals_float32(case: Case, checkpoints: dict[str, Path], expected:
         context_length=8192,
     )
     for prompt, (run,), want in zip(prompts(), got, expected[case.fmt], strict=True):
-        label, bound = f"{case}, {len(prompt)} tokens", MEAN_BOUND[case.kv]
-        compare(f"{label}, prefill", run.prompt_logprobs, want.prompt_logprobs, bound)
+        label = f"{case}, {len(prompt)} tokens"
+        compare(f"{label}, prefill", run.prompt_logprobs, want.prompt_logprobs, case.bound)
         same = common_prefix(run.output_ids, want.output_ids)  # after another token the contexts differ
-        compare(f"{label}, decode", run.output_logprobs[: same + 1], want.output_logprobs[: same + 1], bound)
+        compare(f"{label}, decode", run.output_logprobs[: same + 1], want.output_logprobs[: same + 1], case.bound)
 
 
 def common_prefix(a: list[int], b: list[int]) -> int:
@@ -108,7 +107,7 @@ def compare(label: str, got: np.ndarray, want: np.ndarray, bound: float) -> None
     likely = want > -8.0  # differences of what never happens say little
     mean = np.abs(got - want)[likely].mean()
     best = np.sort(want, axis=-1)
-    clear = best[:, -1] - best[:, -2] > CLEAR_MARGIN
+    clear = best[:, -1] - best[:, -2] > CLEAR * bound
     agree = (got.argmax(-1) == want.argmax(-1))[clear]
     print(f"{label}: mean |difference| {mean:.4f}, top-1 equal in {agree.sum()} of {clear.sum()} clear rows")
     assert mean < bound, f"{label}: mean |difference| {mean:.4f} >= {bound}"

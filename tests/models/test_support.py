@@ -46,6 +46,16 @@ def test_an_option_is_refused_by_its_flag(changes, flag):
         check_supported(ARCH, server_args(**changes), ONE_STAGE)
 
 
+@pytest.mark.parametrize(("tp", "ep"), [(8, 1), (16, 1), (32, 2), (32, 32)])
+def test_whole_groups_on_each_rank_are_supported(tp, ep):
+    check_supported(ARCH, server_args(tp_size=tp, ep_size=ep), ONE_STAGE)
+
+
+def test_part_of_a_group_is_refused_with_the_flags_to_change():
+    with pytest.raises(ConfigError, match=r"--tp 32 --ep-size 1 leaves each rank 64 .*raise --ep-size or lower --tp"):
+        check_supported(ARCH, server_args(tp_size=32, ep_size=1), ONE_STAGE)
+
+
 def test_a_stage_starts_at_a_full_layer(monkeypatch):
     with pytest.raises(ConfigError, match=r"stage 1 starts at layer 39.*SGLANG_PP_LAYER_PARTITION"):
         check_supported(ARCH, server_args(), SimpleNamespace(rank_in_group=1, world_size=2))
