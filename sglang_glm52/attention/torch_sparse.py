@@ -2,7 +2,8 @@
 
 Works on one request at a time, and on so many query rows at once that the largest temporary stays under a fixed size,
 so memory does not grow with the context. Prefill, chunked prefill, mixed batches and decode are one code path: a
-request is `num_rows` query rows at the end of a context of `length` tokens.
+request is `num_rows` query rows at the end of a context of `length` tokens. Rows that see no more than `topk` positions
+select them all and read their request's keys together; each of the others gathers the keys it selected.
 """
 
 from __future__ import annotations
@@ -36,6 +37,14 @@ class RequestRows:
     def limits(self) -> torch.Tensor:
         """[num_rows] int64: how many positions, from 0, each row may attend to."""
         return torch.arange(self.length - (self.last - self.first), self.length) + 1
+
+    def split(self, topk: int) -> tuple[RequestRows, RequestRows]:
+        """The rows that see at most `topk` positions, and the others; one that has no rows has no slots either."""
+        num_rows = self.last - self.first
+        num_dense = min(max(topk - (self.length - num_rows), 0), num_rows)
+        middle, num_sparse = self.first + num_dense, num_rows - num_dense
+        dense = RequestRows(self.first, middle, self.slots[: self.length - num_sparse if num_dense else 0])
+        return dense, RequestRows(middle, self.last, self.slots if num_sparse else self.slots[:0])
 
 
 class TorchSparseAttnBackend(AttentionBackend):
@@ -71,11 +80,12 @@ class TorchSparseAttnBackend(AttentionBackend):
             [num_tokens, topk] int64 positions within the row's request, padded with -1.
         """
         selection = q.new_full((q.shape[0], topk), -1, dtype=torch.int64)
-        for request in self.requests:
-            keys = self.token_to_kv_pool.get_index_k(layer_id)[request.slots]
-            for rows, limits in _row_chunks(request, request.length * q.shape[1]):
-                scores = index_scores(q[rows], keys, head_weights[rows])
-                selection[rows, : min(topk, request.length)] = top_positions(scores, limits, topk)
+        keys_by_slot = self.token_to_kv_pool.get_index_k(layer_id)
+        for dense, sparse in (request.split(topk) for request in self.requests):
+            selection[dense.first : dense.last, : dense.length] = all_positions(dense.limits(), dense.length)
+            keys = keys_by_slot[sparse.slots]
+            for rows, limits in _row_chunks(sparse, sparse.length * q.shape[1]):
+                selection[rows] = top_positions(index_scores(q[rows], keys, head_weights[rows]), limits, topk)
         return selection
 
     def forward_extend(
@@ -106,12 +116,14 @@ class TorchSparseAttnBackend(AttentionBackend):
         cache = self.token_to_kv_pool.get_key_buffer(layer.layer_id).squeeze(1)
         query = torch.cat([q, q_rope], dim=-1).view(-1, layer.tp_q_head_num, layer.head_dim)
         out = query.new_empty(query.shape[0], layer.tp_q_head_num, layer.v_head_dim)
-        for request in self.requests:
-            width = min(topk_indices.shape[1], request.length)
-            for rows, _ in _row_chunks(request, width * layer.head_dim):
-                chosen = topk_indices[rows, :width]
-                latents = cache[request.slots[chosen.clamp_min(0)]]
-                out[rows] = attend(query[rows], latents, chosen >= 0, layer.scaling, layer.v_head_dim)
+        args = (layer.scaling, layer.v_head_dim)
+        topk = topk_indices.shape[1]
+        for dense, sparse in (request.split(topk) for request in self.requests):
+            latents = cache[dense.slots]
+            for rows, limits in _row_chunks(dense, dense.length * layer.tp_q_head_num):
+                out[rows] = attend_prefix(query[rows], latents, limits, *args)
+            for rows, _ in _row_chunks(sparse, topk * layer.head_dim):
+                out[rows] = attend(query[rows], cache[sparse.slots[topk_indices[rows]]], *args)
         return out.flatten(1)
 
     forward_decode = forward_extend
@@ -135,27 +147,42 @@ def index_scores(q: torch.Tensor, keys: torch.Tensor, head_weights: torch.Tensor
     return torch.einsum("rhl,rh->rl", dots, head_weights)
 
 
+def all_positions(limits: torch.Tensor, length: int) -> torch.Tensor:
+    """[rows, length] int64: positions 0 to limits[r] - 1 of each row, then -1."""
+    positions = torch.arange(length)
+    return torch.where(positions < limits.unsqueeze(1), positions, -1)
+
+
 def top_positions(scores: torch.Tensor, limits: torch.Tensor, topk: int) -> torch.Tensor:
-    """The best `min(topk, length)` of the first `limits[r]` positions of each row; -1 where a row has fewer.
+    """The best `topk` of the first `limits[r]` positions of each row, where `topk` is no more than any limit.
 
     Of equal scores the earlier position wins, so a selection does not depend on how a prompt was cut into chunks.
     """
     outside = torch.arange(scores.shape[1]) >= limits.unsqueeze(1)
-    best = scores.masked_fill(outside, float("-inf")).sort(dim=-1, descending=True, stable=True).indices[:, :topk]
-    return best.masked_fill(best >= limits.unsqueeze(1), -1)
+    best = scores.masked_fill(outside, float("-inf")).sort(dim=-1, descending=True, stable=True).indices
+    return best[:, :topk]
 
 
-def attend(query: torch.Tensor, latents: torch.Tensor, valid: torch.Tensor, scaling: float, v_dim: int) -> torch.Tensor:
-    """Softmax attention of each row over its own keys, in float32.
+def attend(query: torch.Tensor, latents: torch.Tensor, scaling: float, v_dim: int) -> torch.Tensor:
+    """Softmax attention of each row over keys of its own, in float32.
 
     Args:
-        query: [rows, heads, dim]. latents: [rows, width, dim]; the first `v_dim` numbers are the value.
-        valid: [rows, width] bool, False where `latents` holds a placeholder.
+        query: [rows, heads, dim]. latents: [rows, topk, dim]; the first `v_dim` numbers are the value.
 
     Returns:
         [rows, heads, v_dim] in the query's dtype.
     """
     latents = latents.float()
-    scores = torch.einsum("rhd,rwd->rhw", query.float(), latents) * scaling
-    probs = scores.masked_fill_(~valid.unsqueeze(1), float("-inf")).softmax(dim=-1)
+    probs = (torch.einsum("rhd,rwd->rhw", query.float(), latents) * scaling).softmax(dim=-1)
     return torch.einsum("rhw,rwv->rhv", probs, latents[..., :v_dim]).to(query.dtype)
+
+
+def attend_prefix(
+    query: torch.Tensor, latents: torch.Tensor, limits: torch.Tensor, scaling: float, v_dim: int
+) -> torch.Tensor:
+    """As `attend`, over the first `limits[r]` keys of one context: latents [length, dim], limits [rows]."""
+    latents = latents.float()
+    outside = torch.arange(latents.shape[0]) >= limits.unsqueeze(1)
+    scores = torch.matmul(query.float(), latents.t()) * scaling
+    probs = scores.masked_fill_(outside.unsqueeze(1), float("-inf")).softmax(dim=-1)
+    return torch.matmul(probs, latents[:, :v_dim]).to(query.dtype)

@@ -10,23 +10,30 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sglang_glm52.attention import torch_sparse
-from sglang_glm52.attention.torch_sparse import RequestRows, TorchSparseAttnBackend, attend, index_scores, top_positions
+from sglang_glm52.attention.torch_sparse import (
+    RequestRows,
+    TorchSparseAttnBackend,
+    attend,
+    attend_prefix,
+    index_scores,
+    top_positions,
+)
 
-HEADS, DIM, ROPE, TOPK = 3, 8, 4, 5
+HEADS, DIM, ROPE, TOPK, ROWS = 3, 8, 4, 5, 7
 
 
 def best_by_sorting(scores: list[float], limit: int, topk: int) -> list[int]:
-    best = sorted(range(limit), key=lambda position: (-scores[position], position))[:topk]
-    return best + [-1] * (min(topk, len(scores)) - len(best))
+    return sorted(range(limit), key=lambda position: (-scores[position], position))[:topk]
 
 
 @settings(deadline=None)
 @given(
     rows=st.lists(st.lists(st.sampled_from([-1.0, 0.0, 0.5, 2.0]), min_size=9, max_size=9), min_size=1, max_size=4),
     limit=st.integers(1, 9),
-    topk=st.integers(1, 12),
+    data=st.data(),
 )
-def test_the_best_of_the_causal_prefix_ties_to_the_earlier(rows, limit, topk):
+def test_the_best_of_the_causal_prefix_ties_to_the_earlier(rows, limit, data):
+    topk = data.draw(st.integers(1, limit))
     got = top_positions(torch.tensor(rows), torch.full((len(rows),), limit), topk)
     assert got.tolist() == [best_by_sorting(row, limit, topk) for row in rows]
 
@@ -38,17 +45,35 @@ def test_scores_sum_weighted_positive_dot_products():
     torch.testing.assert_close(index_scores(q, keys, weights), torch.tensor(want))
 
 
-def test_attention_ignores_placeholders():
+def attend_by_definition(query: torch.Tensor, keys: torch.Tensor) -> torch.Tensor:
+    """One row: query [heads, dim], keys [n, dim]."""
+    return ((query @ keys.T) * 0.5).softmax(-1) @ keys[:, :6]
+
+
+def test_each_row_attends_to_its_own_keys():
     torch.manual_seed(0)
-    query, latents = torch.randn(1, HEADS, DIM), torch.randn(1, 4, DIM)
-    valid = torch.tensor([[True, False, True, True]])
-    got = attend(query, latents, valid, 0.5, v_dim=6)
-    kept = latents[0, [0, 2, 3]]
-    want = ((query[0] @ kept.T) * 0.5).softmax(-1) @ kept[:, :6]
-    torch.testing.assert_close(got[0], want)
-    changed = latents.clone()
-    changed[0, 1] = 1e6
-    assert torch.equal(attend(query, changed, valid, 0.5, v_dim=6), got)
+    query, latents = torch.randn(2, HEADS, DIM), torch.randn(2, 4, DIM)
+    want = torch.stack([attend_by_definition(q, keys) for q, keys in zip(query, latents, strict=True)])
+    torch.testing.assert_close(attend(query, latents, 0.5, v_dim=6), want)
+
+
+def test_a_prefix_ends_at_each_rows_limit():
+    torch.manual_seed(0)
+    query, latents, limits = torch.randn(3, HEADS, DIM), torch.randn(5, DIM), torch.tensor([1, 5, 3])
+    want = torch.stack([attend_by_definition(q, latents[:n]) for q, n in zip(query, limits, strict=True)])
+    torch.testing.assert_close(attend_prefix(query, latents, limits, 0.5, v_dim=6), want)
+
+
+@given(length=st.integers(1, 12), data=st.data(), topk=st.integers(1, 14))
+def test_splitting_keeps_every_row_and_its_limit(length, data, topk):
+    request = RequestRows(3, 3 + data.draw(st.integers(1, length)), torch.arange(length) * 7)
+    dense, sparse = request.split(topk)
+    assert (dense.first, dense.last, sparse.last) == (3, sparse.first, request.last)
+    limits = dense.limits().tolist() + sparse.limits().tolist()
+    assert limits == request.limits().tolist()
+    assert all(limit <= topk for limit in dense.limits()) and all(limit > topk for limit in sparse.limits())
+    assert dense.slots.tolist() == request.slots.tolist()[: dense.length]
+    assert (dense.first < dense.last or not dense.length) and (sparse.first < sparse.last or not sparse.length)
 
 
 class Pool:
@@ -66,20 +91,20 @@ class Pool:
 
 @pytest.fixture
 def backend() -> TorchSparseAttnBackend:
-    """Two requests in one batch: rows 0-2 end a context of 9 tokens, row 3 one of 4; slots lie scattered."""
+    """Rows 0-5 end a context of 9 tokens, 4 to 9 positions each, row 6 one of 4; slots lie scattered."""
     torch.manual_seed(1)
     runner = SimpleNamespace(req_to_token_pool=None, token_to_kv_pool=Pool(32))
     backend = TorchSparseAttnBackend(runner)
     slots = torch.randperm(32)
-    backend.requests = [RequestRows(0, 3, slots[:9]), RequestRows(3, 4, slots[9:13])]
+    backend.requests = [RequestRows(0, 6, slots[:9]), RequestRows(6, 7, slots[9:13])]
     return backend
 
 
 def run(backend: TorchSparseAttnBackend) -> tuple[torch.Tensor, torch.Tensor]:
     torch.manual_seed(2)
-    selection = backend.select(0, torch.randn(4, HEADS, DIM), torch.rand(4, HEADS), TOPK)
+    selection = backend.select(0, torch.randn(ROWS, HEADS, DIM), torch.rand(ROWS, HEADS), TOPK)
     layer = SimpleNamespace(layer_id=0, tp_q_head_num=HEADS, head_dim=DIM + ROPE, v_head_dim=DIM, scaling=0.3)
-    q, q_rope = torch.randn(4, HEADS, DIM), torch.randn(4, HEADS, ROPE)
+    q, q_rope = torch.randn(ROWS, HEADS, DIM), torch.randn(ROWS, HEADS, ROPE)
     out = backend.forward_extend(
         q, None, None, layer, None, save_kv_cache=False, q_rope=q_rope, k_rope=None, topk_indices=selection
     )
@@ -88,10 +113,22 @@ def run(backend: TorchSparseAttnBackend) -> tuple[torch.Tensor, torch.Tensor]:
 
 def test_rows_see_their_own_request_up_to_their_position(backend):
     selection, out = run(backend)
-    assert selection.shape == (4, TOPK) and out.shape == (4, HEADS * DIM) and out.isfinite().all()
-    for row, limit in enumerate((7, 8, 9, 4)):
+    assert selection.shape == (ROWS, TOPK) and out.shape == (ROWS, HEADS * DIM) and out.isfinite().all()
+    for row, limit in enumerate((4, 5, 6, 7, 8, 9, 4)):
         chosen = [position for position in selection[row].tolist() if position >= 0]
         assert len(set(chosen)) == min(limit, TOPK) and max(chosen) < limit
+
+
+def test_attention_is_over_what_was_selected(backend):
+    selection, out = run(backend)
+    torch.manual_seed(2)
+    torch.randn(ROWS, HEADS, DIM), torch.rand(ROWS, HEADS)  # what `run` drew for the indexer
+    query = torch.cat([torch.randn(ROWS, HEADS, DIM), torch.randn(ROWS, HEADS, ROPE)], dim=-1)
+    for request in backend.requests:
+        for row in range(request.first, request.last):
+            keys = backend.token_to_kv_pool.latents[request.slots[selection[row][selection[row] >= 0]]].squeeze(1)
+            want = ((query[row] @ keys.T) * 0.3).softmax(-1) @ keys[:, :DIM]
+            torch.testing.assert_close(out[row].view(HEADS, DIM), want)
 
 
 def test_a_bounded_temporary_changes_nothing(backend, monkeypatch):

@@ -2,14 +2,15 @@
 
 Bounds of the mean absolute difference of log-probabilities. Three roundings were measured on this checkpoint by doing
 them in an otherwise exact model: bf16 everywhere 0.09 (the CPU engine's own bfloat16), the cached latents to FP8 0.13,
-and the inputs of all linear layers to FP8 as well 0.25. Errors add in quadrature: 0.09, 0.16 and 0.27. The GPU rounds in
-other places and its indexer scores in FP8, so it is allowed 1.5 times as much. Where the best two tokens are more than
-five bounds apart, the same one must win.
+and the inputs of all linear layers to FP8 as well 0.25. Errors add in quadrature: 0.09, 0.16 and 0.27. The GPU rounds
+in other places and its indexer scores in FP8, so it is allowed 1.5 times as much. Where the best two tokens are more
+than five bounds apart, the same one must win.
 """
 
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -23,6 +24,9 @@ from sglang_glm52.tiny.tokenizer import VOCAB_SIZE
 
 pytestmark = pytest.mark.gpu
 
+SHORT = {
+    "num_hidden_layers": 5
+}  # full, full, full, shared, shared; two dense: the CPU engine takes a minute, not three
 LENGTHS = (96, 2048, 3000)  # two within index_topk = 2048, one beyond
 SCORED = 64  # last positions of each prompt
 NUM_NEW = 16
@@ -38,9 +42,11 @@ class Case:
     graph: bool
     chunk: int
     bound: float
+    plugins: str = "glm52"  # "none" runs SGLang's own model class
 
     def __str__(self) -> str:
-        return f"{self.fmt} weights, {self.kv} KV, {'' if self.graph else 'no '}CUDA graph, chunks of {self.chunk}"
+        graph = f"{'' if self.graph else 'no '}CUDA graph"
+        return f"{self.fmt} weights, {self.kv} KV, {graph}, chunks of {self.chunk}, plugins {self.plugins}"
 
 
 CASES = (
@@ -48,6 +54,8 @@ CASES = (
     Case("bf16", "bfloat16", graph=False, chunk=8192, bound=0.14),
     Case("bf16", "fp8_e4m3", graph=True, chunk=8192, bound=0.24),
     Case("fp8", "fp8_e4m3", graph=True, chunk=1024, bound=0.40),
+    Case("w4afp8", "fp8_e4m3", graph=True, chunk=1024, bound=0.40),
+    Case("w4afp8", "fp8_e4m3", graph=True, chunk=1024, bound=0.40, plugins="none"),
 )
 
 
@@ -65,23 +73,26 @@ def jobs() -> list[Job]:
 
 
 @pytest.fixture(scope="module")
-def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    folder = tmp_path_factory.mktemp("gpu")
-    return {fmt: build(folder / fmt, preset="gpu", fmt=fmt) for fmt in ("bf16", "fp8")}
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    return cache(lambda fmt: build(tmp_path_factory.mktemp("gpu") / fmt, preset="gpu", fmt=fmt, overrides=SHORT))
 
 
 @pytest.fixture(scope="module")
-def expected(checkpoints: dict[str, Path]) -> dict[str, list[Run]]:
+def expected(checkpoint: Callable[[str], Path]) -> Callable[[str], list[Run]]:
+    """The CPU engine's runs of a format: minutes each, so only those that a chosen case needs."""
     args = {"device": "cpu", "dtype": "float32", "max_total_tokens": 8192, "context_length": 8192}
-    return {fmt: [runs[0] for runs in run_engine(path, jobs(), **args)] for fmt, path in checkpoints.items()}
+    return cache(lambda fmt: [runs[0] for runs in run_engine(checkpoint(fmt), jobs(), **args)])
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
-def test_cuda_equals_float32(case: Case, checkpoints: dict[str, Path], expected: dict[str, list[Run]]) -> None:
+def test_cuda_equals_float32(
+    case: Case, checkpoint: Callable[[str], Path], expected: Callable[[str], list[Run]]
+) -> None:
     got = run_engine(
-        checkpoints[case.fmt],
+        checkpoint(case.fmt),
         jobs(),
         device="cuda",
+        environ={"SGLANG_PLUGINS": case.plugins},
         kv_cache_dtype=case.kv,
         chunked_prefill_size=case.chunk,
         disable_cuda_graph=not case.graph,
@@ -90,7 +101,7 @@ def test_cuda_equals_float32(case: Case, checkpoints: dict[str, Path], expected:
         max_total_tokens=65536,
         context_length=8192,
     )
-    for prompt, (run,), want in zip(prompts(), got, expected[case.fmt], strict=True):
+    for prompt, (run,), want in zip(prompts(), got, expected(case.fmt), strict=True):
         label = f"{case}, {len(prompt)} tokens"
         compare(f"{label}, prefill", run.prompt_logprobs, want.prompt_logprobs, case.bound)
         same = common_prefix(run.output_ids, want.output_ids)  # after another token the contexts differ
