@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
@@ -47,6 +48,10 @@ def test_the_table_has_a_row_a_variable():
     table = markdown_table(StandIn)
     assert "| `SGLANG_GLM52_ROUTER` | float32 or host | `float32` | precision of the router |" in table
     assert len(table.splitlines()) == 4
+
+
+def test_the_document_has_the_table():
+    assert markdown_table(Settings) in (Path(__file__).parents[1] / "docs/architecture.md").read_text()
 
 
 def test_this_process_reads_its_environment_once(monkeypatch):

@@ -14,7 +14,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--preset", choices=("cpu", "gpu"), default="cpu", help="cpu: as small as can be; gpu: what CUDA kernels need"
     )
-    parser.add_argument("--format", choices=("bf16", "fp8"), default="bf16", help="how the weights are stored")
+    parser.add_argument(
+        "--format", choices=("bf16", "fp8", "w4afp8"), default="bf16", help="how the weights are stored"
+    )
     parser.add_argument("--seed", type=int, default=0, help="the same seed writes the same bytes")
     parser.add_argument(
         "--set",

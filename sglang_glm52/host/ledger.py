@@ -72,7 +72,7 @@ HOOKS: tuple[HookSpec, ...] = (
         impl="sglang_glm52.host.hooks.cpu_quant_config:dequantise_on_cpu",
         needs=("model_config",),
         when="cpu",
-        reason="An FP8 checkpoint gets FP8 layers, for which the CPU engine has no kernels.",
+        reason="A quantised checkpoint gets quantised layers, for which the CPU engine has no kernels.",
         upstream="none: FP8 on the host's CPU engine is computed by AMX kernels that its PyPI wheels do not carry",
         hosts="==0.5.13.post1",
         drop_when="the host dequantises FP8 checkpoints for CPUs without AMX",

@@ -13,11 +13,13 @@ from safetensors.torch import save_file
 
 from sglang_glm52.arch import Glm52Arch
 from sglang_glm52.errors import ConfigError
+from sglang_glm52.quantize.convert import convert
+from sglang_glm52.quantize.published_form import unconverted_modules
 from sglang_glm52.tiny.presets import make_config
 from sglang_glm52.tiny.tokenizer import write_tokenizer
-from sglang_glm52.tiny.weights import make_tensors, unconverted_modules
+from sglang_glm52.tiny.weights import make_tensors
 
-FORMATS = ("bf16", "fp8")
+FORMATS = ("bf16", "fp8", "w4afp8")
 SHARD_BYTES = 256 << 20
 MIN_SHARDS = 2  # so that a small checkpoint too has an index, and tensors that belong together in different files
 
@@ -33,7 +35,7 @@ def build(
 
     Args:
         out_dir: must not exist, or be empty. It appears whole or not at all.
-        preset: "cpu" or "gpu". fmt: "bf16" or "fp8".
+        preset: "cpu" or "gpu". fmt: "bf16", "fp8", or "w4afp8", which is quantised from fp8.
         overrides: fields of config.json to replace; None takes one out.
 
     Returns:
@@ -48,19 +50,27 @@ def build(
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ConfigError(f"{out} is not an empty folder; name another, or remove it first")
     config = make_config(preset, overrides or {})
-    arch = Glm52Arch.from_config(config)
-    if fmt == "fp8":
-        config["quantization_config"] = _fp8_section(arch)
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as scratch:
         folder = Path(scratch) / "checkpoint"
-        folder.mkdir()
-        (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
-        (folder / "generation_config.json").write_text(json.dumps(_generation_config(config), indent=2) + "\n")
-        write_tokenizer(folder)
-        _write_shards(folder, make_tensors(arch, fmt, seed))
+        if fmt == "w4afp8":
+            source = Path(scratch) / "fp8"
+            _write(source, config, "fp8", seed)
+            convert(source, folder, device="cpu", workers=1)
+        else:
+            _write(folder, config, fmt, seed)
         folder.replace(out)
     return out
+
+
+def _write(folder: Path, config: Mapping[str, Any], fmt: str, seed: int) -> None:
+    arch = Glm52Arch.from_config(config)
+    section = {"quantization_config": _fp8_section(arch)} if fmt == "fp8" else {}
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps({**config, **section}, indent=2) + "\n")
+    (folder / "generation_config.json").write_text(json.dumps(_generation_config(config), indent=2) + "\n")
+    write_tokenizer(folder)
+    _write_shards(folder, make_tensors(arch, fmt, seed))
 
 
 def _fp8_section(arch: Glm52Arch) -> dict[str, Any]:

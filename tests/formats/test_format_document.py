@@ -16,7 +16,7 @@ from published_config import published
 from sglang_glm52.arch import Glm52Arch
 from sglang_glm52.formats.int4_group import GROUP
 from sglang_glm52.models.weights import SCALE_SUFFIX, scale_shape
-from sglang_glm52.tiny.weights import all_shapes, is_converted
+from sglang_glm52.quantize.published_form import all_shapes, is_converted
 
 DOCUMENT = ROOT / "docs/w4afp8_format.md"
 _BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)

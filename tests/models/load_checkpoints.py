@@ -1,6 +1,8 @@
 """Load checkpoints as a server process does, one after the other, and print what came of each as JSON.
 
-    python load_checkpoints.py FOLDER ...   prints {FOLDER: "" or "ErrorClass: message"}
+    python load_checkpoints.py FOLDER ... INT4_FOLDER   prints {FOLDER: "" or "ErrorClass: message"}
+
+and what came of updating the first, and of loading the last with static activation scales.
 
 Run as a program by test_broken_checkpoints.py: SGLang keeps its settings in globals.
 """
@@ -8,6 +10,7 @@ Run as a program by test_broken_checkpoints.py: SGLang keeps its settings in glo
 from __future__ import annotations
 
 import json
+import os
 import sys
 
 import torch
@@ -28,6 +31,8 @@ from sglang.srt.layers.moe import initialize_moe_config  # noqa: E402
 from sglang.srt.model_loader import get_model  # noqa: E402
 from sglang.srt.server_args import ServerArgs, set_global_server_args_for_scheduler  # noqa: E402
 from sglang.srt.utils.network import get_free_port  # noqa: E402
+
+from sglang_glm52.env import settings  # noqa: E402
 
 
 def load(folder: str) -> torch.nn.Module:
@@ -67,9 +72,15 @@ def update(folder: str) -> dict[str, object]:
     return {"doubled": all(torch.equal(2 * b, a) for b, a in zip(before, after, strict=True))}
 
 
+def load_static(folder: str) -> str:
+    os.environ["SGLANG_GLM52_ACTIVATION"] = "static"
+    settings.cache_clear()
+    return outcome(folder)
+
+
 def main(folders: list[str]) -> None:
     results: dict[str, object] = {folder: outcome(folder) for folder in folders}
-    print(json.dumps(results | {"update": update(folders[0])}))
+    print(json.dumps(results | {"update": update(folders[0]), "static": load_static(folders[-1])}))
 
 
 if __name__ == "__main__":

@@ -17,12 +17,14 @@ from safetensors.torch import load_file, save_file
 
 from sglang_glm52.testing.server import CPU_ENVIRON
 from sglang_glm52.tiny import build
+from sglang_glm52.tiny.builder import FORMATS
 
 SCRIPT = Path(__file__).with_name("load_checkpoints.py")
 Tensors = dict[str, torch.Tensor]
 
 Q_A = "model.layers.3.self_attn.q_a_proj.weight"
 EXPERT = "model.layers.4.mlp.experts.5.up_proj.weight"
+INPUT_SCALE = "model.layers.4.mlp.experts.5.up_proj.input_scale"
 O_PROJ = "model.layers.0.self_attn.o_proj.weight"
 INDEXER = "model.layers.{}.self_attn.indexer.wk.weight"  # layer 2 is full, layer 3 shares its selection
 
@@ -91,6 +93,45 @@ CASES = (
         lambda t: t.update({f"{O_PROJ}_scale_inv": torch.ones(1, 2)}),
     ),
     Case(
+        "an expert that was not quantised",
+        (f"wrong: {EXPERT} is torch.bfloat16, expected torch.int8",),
+        lambda t: t.update({EXPERT: torch.ones(256, 128, dtype=torch.bfloat16)}),
+        fmt="w4afp8",
+    ),
+    Case(
+        "int4 with one value a byte",
+        (f"wrong: {EXPERT} has shape (256, 128), expected (256, 64)",),
+        lambda t: t.update({EXPERT: torch.ones(256, 128, dtype=torch.int8)}),
+        fmt="w4afp8",
+    ),
+    Case(
+        "int4 without scales", (f"missing: {EXPERT}_scale_inv",), lambda t: t.pop(f"{EXPERT}_scale_inv"), fmt="w4afp8"
+    ),
+    Case(
+        "int4 groups of another size",
+        (f"wrong: {EXPERT}_scale_inv has shape (256, 2), expected (256, 1)",),
+        lambda t: t.update({f"{EXPERT}_scale_inv": torch.ones(256, 2)}),
+        fmt="w4afp8",
+    ),
+    Case(
+        "a group size that is not implemented",
+        ("group_size = 64",),
+        config=lambda c: c["quantization_config"].update(group_size=64),
+        fmt="w4afp8",
+    ),
+    Case(
+        "an activation scale that is no number",
+        (f"wrong: {INPUT_SCALE} is nan, expected a number above 0",),
+        lambda t: t.update({INPUT_SCALE: torch.tensor(float("nan"))}),
+        fmt="w4afp8",
+    ),
+    Case(
+        "activation scales where nothing is int4",
+        (f"unexpected: {INPUT_SCALE}",),
+        lambda t: t.update({INPUT_SCALE: torch.tensor(1.0)}),
+        fmt="fp8",
+    ),
+    Case(
         "several things at once",
         (f"missing: {Q_A}", "unexpected: model.layers.0.self_attn.surplus", EXPERT),
         break_three,
@@ -136,17 +177,20 @@ def write(folder: Path, tensors: Tensors, config: dict) -> Path:
 def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
     """{case name: error}, and what an update did."""
     root = tmp_path_factory.mktemp("checkpoints")
-    bases = {fmt: build(root / fmt, fmt=fmt) for fmt in ("bf16", "fp8")}
+    bases = {fmt: build(root / fmt, fmt=fmt) for fmt in FORMATS}
     folders = {case.name: write_broken(root / f"case{i}", bases[case.fmt], case) for i, case in enumerate(CASES)}
     lost = shutil.copytree(bases["bf16"], root / "lost")
     (lost / "model-00002-of-00002.safetensors").unlink()
-    folders |= {"whole bf16": bases["bf16"], "whole fp8": bases["fp8"], "a lost shard": lost}
+    folders |= {f"whole {fmt}": base for fmt, base in bases.items()} | {"a lost shard": lost}
     paths = [str(folders["whole bf16"]), *map(str, folders.values())]
+    paths = [path for path in paths if path != str(folders["whole w4afp8"])] + [str(folders["whole w4afp8"])]
     command = [sys.executable, str(SCRIPT), *dict.fromkeys(paths)]
     done = subprocess.run(command, env=os.environ | CPU_ENVIRON, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr[-4000:]
     printed = json.loads(done.stdout.splitlines()[-1])
-    return {name: printed[str(folder)] for name, folder in folders.items()} | {"update": printed["update"]}
+    return {name: printed[str(folder)] for name, folder in folders.items()} | {
+        step: printed[step] for step in ("update", "static")
+    }
 
 
 def write_broken(folder: Path, base: Path, case: Case) -> Path:
@@ -166,7 +210,7 @@ def test_a_broken_checkpoint_is_refused_by_name(outcomes: dict[str, str], case: 
     assert all(words in error for words in case.says), error
 
 
-@pytest.mark.parametrize("fmt", ["bf16", "fp8"])
+@pytest.mark.parametrize("fmt", FORMATS)
 def test_a_whole_checkpoint_loads(outcomes: dict[str, str], fmt: str) -> None:
     assert outcomes[f"whole {fmt}"] == ""
 
@@ -179,3 +223,8 @@ def test_a_lost_shard_is_noticed(outcomes: dict[str, str]) -> None:
 
 def test_an_update_brings_some_weights_and_what_derives_from_them(outcomes: dict[str, dict]) -> None:
     assert outcomes["update"] == {"doubled": True}
+
+
+def test_static_scales_that_are_asked_for_must_be_there(outcomes: dict[str, str]) -> None:
+    error = outcomes["static"]
+    assert "missing: model.layers.{2-7}.mlp.experts.{0-7}.up_proj.input_scale" in error, error

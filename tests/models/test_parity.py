@@ -8,7 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from reference.client import reference_logprobs
+from safetensors.torch import load_file, save_file
 
 from sglang_glm52.testing.engine import Job, Run, run_engine
 from sglang_glm52.tiny import build
@@ -81,14 +83,15 @@ def test_selection_matters(tmp_path: Path) -> None:
     assert np.abs(a[TOPK:] - b[TOPK:]).max() > 100 * BOUND
 
 
-def test_fp8_equals_its_dequantised_weights(tmp_path: Path) -> None:
-    """An FP8 checkpoint computes with exactly what its blocks decode to."""
-    fp8 = build(tmp_path / "fp8", fmt="fp8")
-    plain = write_dequantised(fp8, tmp_path / "plain")
+@pytest.mark.parametrize("fmt", ["fp8", "w4afp8"])
+def test_a_quantised_checkpoint_equals_its_decoded_weights(fmt: str, tmp_path: Path) -> None:
+    """It computes with exactly what its blocks and groups decode to."""
+    quantised = build(tmp_path / fmt, fmt=fmt)
+    plain = write_decoded(quantised, tmp_path / "plain")
     prompts = make_prompts()[:-1]  # each row more is a chance that rounding swaps two scores at the selection's edge
-    first, _ = serve(fp8, prompts)
+    first, _ = serve(quantised, prompts)
     for prompt, run, want in zip(prompts, first, reference_logprobs(plain, prompts, tmp_path), strict=True):
-        assert_same(f"fp8, {len(prompt)} tokens", run.prompt_logprobs, want)
+        assert_same(f"{fmt}, {len(prompt)} tokens", run.prompt_logprobs, want)
 
 
 def test_bfloat16_is_as_near_as_the_references_own(tmp_path: Path) -> None:
@@ -102,25 +105,31 @@ def test_bfloat16_is_as_near_as_the_references_own(tmp_path: Path) -> None:
         assert 0 < ours < 1.5 * reference, f"{len(prompt)} tokens: {ours:.3f}, the reference's {reference:.3f}"
 
 
-def write_dequantised(fp8: Path, out: Path) -> Path:
-    """A float32 copy of an FP8 checkpoint, its weights decoded one element at a time by the format's definition."""
-    import torch
-    from safetensors.torch import load_file, save_file
-
+def write_decoded(quantised: Path, out: Path) -> Path:
+    """A float32 copy of a checkpoint, its weights decoded one element at a time by the formats' definitions."""
     tensors = {}
-    for shard in sorted(fp8.glob("*.safetensors")):
+    for shard in sorted(quantised.glob("*.safetensors")):
         tensors |= load_file(shard)
-    plain = {}
-    for name, tensor in tensors.items():
-        if name.endswith("_scale_inv"):
-            continue
-        if tensor.dtype == torch.float8_e4m3fn:
-            row, col = (torch.arange(size) // 128 for size in tensor.shape)
-            tensor = tensor.double() * tensors[f"{name}_scale_inv"].double()[row][:, col]
-        plain[name] = tensor.float().contiguous()
+    plain = {
+        name: decode(tensor, tensors.get(f"{name}_scale_inv")).float().contiguous()
+        for name, tensor in tensors.items()
+        if not name.endswith("_scale_inv")
+    }
     out.mkdir()
     save_file(plain, out / "model.safetensors", metadata={"format": "pt"})
-    config = json.loads((fp8 / "config.json").read_text())
+    config = json.loads((quantised / "config.json").read_text())
     del config["quantization_config"]
     (out / "config.json").write_text(json.dumps(config))
     return out
+
+
+def decode(tensor: torch.Tensor, scale: torch.Tensor | None) -> torch.Tensor:
+    if tensor.dtype == torch.float8_e4m3fn:
+        row, col = (torch.arange(size) // 128 for size in tensor.shape)
+        return tensor.double() * scale.double()[row][:, col]
+    if tensor.dtype == torch.int8:
+        byte = tensor.long() % 256
+        nibbles = torch.stack([byte % 16, byte // 16], dim=-1).flatten(1)  # the even input is the low one
+        values = torch.where(nibbles < 8, nibbles, nibbles - 16).double()
+        return values * scale.double()[:, torch.arange(values.shape[1]) // 128]
+    return tensor

@@ -29,7 +29,9 @@ def serve(checkpoint: Path, **engine_args) -> list[Run]:
 
 
 @pytest.mark.parametrize(
-    ("fmt", "split"), [("bf16", {"tp_size": 2}), ("fp8", {"tp_size": 2, "ep_size": 2})], ids=["tp2-bf16", "tp2-ep2-fp8"]
+    ("fmt", "split"),
+    [("fp8", {"tp_size": 2}), ("w4afp8", {"tp_size": 2, "ep_size": 2})],
+    ids=["tp2-fp8", "tp2-ep2-w4afp8"],
 )
 def test_two_ranks_equal_one(fmt: str, split: dict[str, int], tmp_path: Path) -> None:
     checkpoint = build(tmp_path / "model", fmt=fmt)

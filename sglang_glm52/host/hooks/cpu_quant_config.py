@@ -1,11 +1,10 @@
-"""Load FP8 checkpoints on the CPU engine as unquantised layers.
+"""Load FP8 and W4AFP8 checkpoints on the CPU engine as unquantised layers.
 
 The host assumes that a quantised checkpoint is computed on in its own format: the FP8 method builds FP8 parameters,
-refuses float32 and calls kernels that the CPU engine does not have. Our loader dequantises FP8 blocks wherever a
-parameter is not FP8, so on the CPU the model only has to be built without a quantisation method. Wrapped here because
-this is the one place where the host makes that choice for a model class. Read in 0.5.13.post1
-(`model_loader/loader.py`, `_get_quantization_config`). Without the hook an FP8 checkpoint fails on the CPU engine in
-its first linear layer.
+refuses float32 and calls kernels that the CPU engine does not have. Our loader dequantises wherever a parameter is not
+quantised, so on the CPU the model only has to be built without a quantisation method. Wrapped here because this is the
+one place where the host makes that choice for a model class. Read in 0.5.13.post1 (`model_loader/loader.py`,
+`_get_quantization_config`). Without the hook an FP8 checkpoint fails on the CPU engine in its first linear layer.
 """
 
 from __future__ import annotations
