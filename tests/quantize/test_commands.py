@@ -110,7 +110,6 @@ def test_without_matplotlib_it_is_said_once(fp8, from_fp8, tmp_path, monkeypatch
 
 
 def test_with_matplotlib_there_is_a_picture(fp8, tmp_path):
-    pytest.importorskip("matplotlib")
     for out in (tmp_path / "one", tmp_path / "two"):
         assert glm52("quantize", fp8, out, "--device", "cpu") == 0
     picture = (tmp_path / "one" / PICTURE_FILE).read_bytes()
