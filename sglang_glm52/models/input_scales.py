@@ -13,12 +13,19 @@ import torch
 from sglang_glm52.models.weights import is_routed_expert, layer_of, target_of
 
 SUFFIX = ".input_scale"
+_PROJECTIONS = {"w1": "gate_proj", "w3": "up_proj", "w2": "down_proj"}
 _REMEDY = "calibrate them, or unset SGLANG_GLM52_ACTIVATION to scale each token as it comes"
+
+
+def full_name(name: str) -> str:
+    """`X.w1.input_scale`, as SGLang spells it, is `X.gate_proj.input_scale`."""
+    prefix, dot, projection = name.removesuffix(SUFFIX).rpartition(".")
+    return prefix + dot + _PROJECTIONS.get(projection, projection) + SUFFIX
 
 
 def weight_of(name: str) -> str:
     """The weight whose input `name` scales."""
-    return name.removesuffix(SUFFIX) + ".weight"
+    return full_name(name).removesuffix(SUFFIX) + ".weight"
 
 
 class InputScales:
@@ -29,6 +36,7 @@ class InputScales:
 
     def take(self, name: str, tensor: torch.Tensor) -> str:
         """Keep a scale; returns what is wrong with it, "" if nothing is."""
+        name = full_name(name)
         if name in self.values:
             return "comes twice"
         if tensor.numel() != 1 or not tensor.is_floating_point():

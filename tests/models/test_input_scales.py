@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from sglang_glm52.models.input_scales import InputScales
+from sglang_glm52.models.input_scales import InputScales, weight_of
 
 NAME = "model.layers.{}.mlp.experts.{}.{}.input_scale"
 WEIGHTS = [
@@ -31,6 +31,14 @@ def test_a_scale_is_one_number_and_comes_once():
     assert "of shape (2,), expected one float32" in found.take(NAME.format(3, 0, "up_proj"), torch.ones(2))
     assert found.take(NAME.format(3, 0, "up_proj"), torch.tensor([0.5])) == ""
     assert found.take(NAME.format(3, 0, "up_proj"), torch.tensor(0.5)) == "comes twice"
+
+
+@pytest.mark.parametrize(("short", "long"), [("w1", "gate_proj"), ("w2", "down_proj"), ("w3", "up_proj")])
+def test_both_spellings_are_one_scale(short, long):
+    found = InputScales()
+    assert found.take(NAME.format(3, 0, short), torch.tensor(0.5)) == ""
+    assert found.take(NAME.format(3, 0, long), torch.tensor(0.5)) == "comes twice"
+    assert weight_of(NAME.format(3, 0, short)) == f"model.layers.3.mlp.experts.0.{long}.weight"
 
 
 def test_all_experts_share_the_largest_of_their_inputs_scales():
