@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 
+from sglang_glm52.bench import parser as parser_bench
 from sglang_glm52.bench import shard
 
 BENCHES = {
+    "parser": (parser_bench, "tool-call parser: one long streamed argument, the host's parser against this one"),
     "shard": (shard, "one rank of 8: decode step and prefill, the host's model class against this one's"),
 }
 

@@ -13,9 +13,10 @@ _INTRODUCTION = f"""# What this plugin changes in SGLang
 Generated from `sglang_glm52/host/ledger.py` by `python -m sglang_glm52.host.docs > docs/hooks.md`.
 `glm52 doctor` shows which of these are in effect.
 
-Tested on SGLang {TESTED}. All hooks are checked before one is installed, and proved when a GLM-5.2 model is
-built, in each process that builds one. A server of GLM-5.2 starts with all of them or refuses to; a server of
-any other model never notices them.
+Tested on SGLang {TESTED}. All hooks are checked before one is installed, and proved in each process that builds a
+GLM-5.2 model or answers requests for one. A server of GLM-5.2 starts with all of them or refuses to. A server of
+another model is not affected, unless it is started with `--tool-call-parser glm47` or `--reasoning-parser glm45`: those
+two names stand for this package's parsers.
 """
 
 

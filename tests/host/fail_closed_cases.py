@@ -14,8 +14,10 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from packaging.specifiers import SpecifierSet
+from sglang.srt.function_call.function_call_parser import FunctionCallParser
 from sglang.srt.layers.attention.attention_registry import ATTENTION_BACKENDS
 from sglang.srt.models.registry import ModelRegistry
+from sglang.srt.parser.reasoning_parser import ReasoningParser
 from sglang.srt.plugins import load_plugins
 from sglang.srt.plugins.hook_registry import HookRegistry
 
@@ -90,6 +92,8 @@ def _host_state() -> dict[str, int]:
     targets = {spec.target: pkgutil.resolve_name(spec.target) for spec in ALL_HOOKS}
     tables = {f"models[{k!r}]": v for k, v in ModelRegistry.models.items() if k != ARCHITECTURE}
     tables |= {f"attention[{k!r}]": v for k, v in ATTENTION_BACKENDS.items()}
+    tables |= {f"tool_call[{k!r}]": v for k, v in FunctionCallParser.ToolCallParserEnum.items()}
+    tables |= {f"reasoning[{k!r}]": v for k, v in ReasoningParser.DetectorMap.items()}
     return {name: id(value) for name, value in (targets | tables).items()}
 
 

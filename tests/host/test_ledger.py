@@ -39,7 +39,8 @@ def test_a_record_is_whole(spec):
 @pytest.mark.parametrize("file", HOOK_FILES, ids=lambda file: file.stem)
 def test_a_hook_file_offers_one_name_and_says_what_it_is_for(file):
     tree = ast.parse(file.read_text())
-    defined = [n.name for n in tree.body if isinstance(n, ast.FunctionDef | ast.ClassDef) and n.name[0] != "_"]
+    kinds = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
+    defined = [node.name for node in tree.body if isinstance(node, kinds) and node.name[0] != "_"]
     exported = [ast.literal_eval(n.value) for n in tree.body if isinstance(n, ast.Assign) and "__all__" in ast.dump(n)]
     assert len(exported[0] if exported else defined) == 1
     docstring = " ".join(ast.get_docstring(tree).split())
