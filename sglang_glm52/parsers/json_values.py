@@ -27,7 +27,7 @@ def is_string_so_far(head: str, wanted: ArgumentType) -> bool:
         wanted: the types it may have, as `argument_type` gives them.
     """
     if "string" not in wanted.types or wanted.is_string:
-        return wanted.is_string
+        return wanted.is_string and not wanted.may_be_listed(head)
     text = head.lstrip(_WHITESPACE)
     if text[:1] in ("{", "["):
         return ("object" if text[0] == "{" else "array") not in wanted.types
@@ -50,7 +50,7 @@ def to_json(text: str, wanted: ArgumentType, is_cut: bool = False) -> str:
         and raw line breaks in strings are put right first.
     """
     if wanted.is_string:
-        return quote(text)
+        return quote(wanted.listed(text))
     bare = text.strip(_WHITESPACE)
     if "string" in wanted.types:
         may_be_other = text not in wanted.strings and not is_string_so_far(text[: MAX_SCALAR + 1], wanted)

@@ -10,6 +10,7 @@ ALL = frozenset({"string", "number", "integer", "boolean", "null", "object", "ar
 # Spellings that are no JSON Schema but common in tools; SGLang rewrites more of them when it validates a request.
 _ALIASES = {"str": "string", "text": "string", "int": "integer", "float": "number", "bool": "boolean"}
 _ALIASES |= {"dict": "object", "map": "object", "list": "array"}
+_WHITESPACE = " \t\r\n"
 _MAX_NODES = 2000  # visited for one argument: references can make a small schema exponentially large
 
 
@@ -23,6 +24,16 @@ class ArgumentType:
     @property
     def is_string(self) -> bool:
         return self.types == {"string"}
+
+    def listed(self, text: str) -> str:
+        """A listed string without spaces around it, which constrained output may have; any other text as it is."""
+        bare = text.strip(_WHITESPACE)
+        return bare if bare in self.strings and text not in self.strings else text
+
+    def may_be_listed(self, head: str) -> bool:
+        """Whether text that begins with `head` may be a listed string with spaces around it."""
+        begun = head.lstrip(_WHITESPACE)
+        return any(string.startswith(begun) or string == begun.rstrip(_WHITESPACE) for string in self.strings)
 
     def allows(self, value: Any) -> bool:
         """Whether the type of a parsed JSON value is among them."""

@@ -107,6 +107,8 @@ OTHERS = (
     _value("union number", "integer is allowed", "either", "5", 5, True, SGLANG + "36626"),
     _value("union string", "no integer", "either", "5 apples", "5 apples", False),
     _value("string enum", "its values are strings", "mode", "1", "1", False),
+    _value("spaces around an enum's value", "the grammar of demanded calls allows them", "mode", " 1\n", "1", True),
+    _value("none of an enum's values", "verbatim, as any string", "mode", " 3 ", " 3 ", True),
     _value("optional integer", "null is allowed", "maybe", "null", None, False),
     _value("optional None", "null in Python's spelling", "maybe", "None", None, True),
 )
