@@ -114,13 +114,15 @@ class _Progress:
         self.is_terminal = sys.stdout.isatty()
         self.started = time.monotonic()
         self.next_seconds = 0.0
+        self.line = "SGLang is being imported"
 
     def show(self, seconds: float, line: str) -> None:
-        line = line if line.startswith("[") else "SGLang is being imported"  # its own lines begin with the time
+        if line.startswith("["):  # SGLang's own lines begin with the time, warnings of what it imports do not
+            self.line = line
         if self.is_terminal:
-            print(f"\r\033[K   {seconds:3.0f} s  {line[:90]}", end="", flush=True)
+            print(f"\r\033[K   {seconds:3.0f} s  {self.line[:90]}", end="", flush=True)
         elif seconds >= self.next_seconds:
-            print(f"   {seconds:3.0f} s  {line[:110]}", flush=True)
+            print(f"   {seconds:3.0f} s  {self.line[:110]}", flush=True)
             self.next_seconds += 10
 
     def end(self) -> None:

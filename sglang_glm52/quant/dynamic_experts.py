@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 import torch
 from sglang.srt.layers.quantization.w4afp8 import W4AFp8MoEMethod, interleave_scales
 
+from sglang_glm52.formats.int4_group import GROUP
+
 if TYPE_CHECKING:
     from sglang.srt.layers.moe.token_dispatcher import CombineInput, StandardDispatchOutput
-
-GROUP = 128
 
 
 class DynamicExpertsMethod(W4AFp8MoEMethod):
