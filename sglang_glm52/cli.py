@@ -15,6 +15,7 @@ COMMANDS = {
     "tiny": ("sglang_glm52.commands.tiny", "write a small random GLM-5.2 checkpoint"),
     "quantize": ("sglang_glm52.commands.quantize", "turn an FP8 or BF16 checkpoint into W4AFP8"),
     "verify": ("sglang_glm52.commands.verify", "hold a W4AFP8 checkpoint to the one it was made from"),
+    "plan": ("sglang_glm52.commands.plan", "show how a model fits GPUs, and the command to serve it with"),
     "bench": ("sglang_glm52.commands.bench", "measure, on a GPU or (parser) without one"),
     "demo": ("sglang_glm52.commands.demo", "serve a tiny GLM-5.2 on the CPU and ask it something"),
 }

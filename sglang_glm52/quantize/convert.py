@@ -6,7 +6,9 @@ on where it stopped and ends with the bytes of an undisturbed run, whatever the 
 
 from __future__ import annotations
 
-from functools import partial
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +20,13 @@ from sglang_glm52.formats.int4_group import METHODS
 from sglang_glm52.quantize.destination import check_destination, check_space, has_size
 from sglang_glm52.quantize.durable import disk_errors_named
 from sglang_glm52.quantize.fingerprint import fingerprint
+from sglang_glm52.quantize.plan import Step
 from sglang_glm52.quantize.plot import PICTURE_FILE, picture
-from sglang_glm52.quantize.pool import num_workers, one_torch_thread, run_all
-from sglang_glm52.quantize.progress import Progress, say
+from sglang_glm52.quantize.pool import MAX_DEFAULT, MAX_DEFAULT_GPU, num_workers, one_torch_thread, run_all
+from sglang_glm52.quantize.progress import GB, Progress, say
 from sglang_glm52.quantize.report import REPORT_FILE, make_report, read_report, report_bytes
 from sglang_glm52.quantize.resume import Arguments, WorkFolder
+from sglang_glm52.quantize.shard_work import ShardWork, in_turns
 from sglang_glm52.quantize.source import Source
 from sglang_glm52.quantize.target import OutputShard, Target, plan_conversion
 from sglang_glm52.quantize.tensor_io import ShardWriter, TensorReader
@@ -44,7 +48,8 @@ def convert(
     Args:
         dst: absent, empty, or left by a stopped call with the same `src`, `method` and `device`.
         method: a name in `METHODS`. device: "auto", "cpu" or "cuda".
-        workers: threads, each with some 50 MB; by default one a CPU core, at most 32.
+        workers: threads, by default one a CPU core, at most 32, on a GPU 16. Each takes some 50 MB; on a GPU up to
+            64 MB of pinned memory and under a GB of the GPU's.
         with_picture: also write quantize_error.png; without matplotlib say so on stderr and leave it out.
 
     Returns:
@@ -56,7 +61,8 @@ def convert(
         CapacityError: the disk is or would be full.
     """
     src, dst = Path(src), Path(dst)
-    job, workers = _job(method, device), num_workers(workers)
+    job = _job(method, device)
+    workers = num_workers(workers, MAX_DEFAULT_GPU if job.device.type == "cuda" else MAX_DEFAULT)
     source, target = plan_conversion(src)
     check_destination(src, dst, target.sizes)
     arguments = Arguments(method, job.device.type, __version__, fingerprint(source))
@@ -108,28 +114,31 @@ def _write_shards(source: Source, target: Target, job: Job, workers: int, work: 
         done = work.finished(shard.file, shard.layout.file_bytes)
         waiting += [shard] if done is None else []
         figures |= done or {}
-    with Progress(sum(shard.source_bytes for shard in waiting)) as progress:
+    total, start = sum(shard.source_bytes for shard in waiting), time.monotonic()
+    with Progress(total) as progress:
         if len(waiting) < len(target.shards):
             say(f"{len(target.shards) - len(waiting)} of {len(target.shards)} shards were finished by an earlier call")
         with TensorReader(source.folder, source.tensors, on_read=progress.add) as reader:
-            for shard in waiting:
-                figures |= _write_shard(shard, job, workers, reader, work)
+            for shard in _carried_out(waiting, job, workers, reader, work):
+                figures |= shard.figures
+    if waiting:
+        seconds = time.monotonic() - start
+        say(f"{total / GB:.2f} GB of the source in {seconds:.1f} s, {total / GB / seconds:.3f} GB/s")
     return figures
 
 
-def _write_shard(
-    shard: OutputShard, job: Job, workers: int, reader: TensorReader, work: WorkFolder
-) -> dict[str, Figures]:
-    temporary = work.temporary(shard.file)
-    try:
-        with ShardWriter(temporary, shard.layout) as writer:
-            found = run_all(partial(carry_out, job=job, reader=reader, writer=writer), shard.steps, workers)
-        pairs = zip(shard.steps, found, strict=True)
-        figures = {step.weight.name: one for step, one in pairs if one is not None}
-        work.publish(shard.file, figures)
-    finally:
-        temporary.unlink(missing_ok=True)  # a full disk gets its space back
-    return figures
+def _carried_out(
+    shards: Sequence[OutputShard], job: Job, workers: int, reader: TensorReader, work: WorkFolder
+) -> list[ShardWork]:
+    """The shards' work, all done and published. After an error those are that were whole."""
+
+    def write(step: Step, writer: ShardWriter) -> Figures | None:
+        return carry_out(step, job, reader, writer)
+
+    with ExitStack() as stack:
+        works = [stack.enter_context(ShardWork(shard, work, write)) for shard in shards]
+        run_all(lambda task: task(), list(in_turns(works, workers)), workers)
+    return works
 
 
 def _finish(

@@ -13,14 +13,16 @@ import torch
 from sglang_glm52.errors import ConfigError
 
 MAX_DEFAULT = 32  # each takes some 50 MB
+# Reading, hashing and writing a weight was reckoned to take a core 6 times as long as its arithmetic takes an H200.
+MAX_DEFAULT_GPU = 16
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-def num_workers(asked: int | None) -> int:
-    """As many as were asked for, by default one a CPU core up to MAX_DEFAULT; ConfigError below 1."""
+def num_workers(asked: int | None, most: int = MAX_DEFAULT) -> int:
+    """As many as were asked for, by default one a CPU core up to `most`; ConfigError below 1."""
     if asked is None:
-        return min(len(os.sched_getaffinity(0)), MAX_DEFAULT)
+        return min(len(os.sched_getaffinity(0)), most)
     if asked < 1:
         raise ConfigError(f"--workers {asked}: expected 1 or more")
     return asked

@@ -25,7 +25,9 @@ TORCH_TYPES = {
 }
 CHUNK_BYTES = 8 << 20
 DIGEST_DIGITS = 32
-# Elements in one slab: with its float32 forms it costs a worker some 50 MB on a CPU, a GPU under a GB.
+_WRITE_OUT_BYTES = 1 << 20  # parts from this size on are sent to the disk at once
+# Elements in one slab: with its float32 forms it costs a worker some 50 MB on a CPU; on a GPU under a GB of its memory
+# and up to 64 MB of pinned memory.
 _CPU_SLAB, _GPU_SLAB = 1 << 21, 1 << 24
 
 
@@ -60,10 +62,14 @@ class TensorReader:
     def info(self, name: str) -> TensorInfo:
         return self._tensors[name].info
 
-    def read(self, name: str, where: range) -> torch.Tensor:
-        """The bytes `where` of a tensor, a new uint8 vector; CheckpointError if the file has become shorter."""
+    def read(self, name: str, where: range, into: torch.Tensor | None = None) -> torch.Tensor:
+        """The bytes `where` of a tensor, as uint8; CheckpointError if the file has become shorter.
+
+        Args:
+            into: a uint8 vector of that length to read into and return; by default a new one.
+        """
         located = self._tensors[name]
-        data = torch.empty(len(where), dtype=torch.uint8)
+        data = torch.empty(len(where), dtype=torch.uint8) if into is None else into
         view, done = memoryview(data.numpy()), 0
         while done < len(where):
             count = os.preadv(self._file(located.file), [view[done:]], located.offset + where.start + done)
@@ -74,11 +80,12 @@ class TensorReader:
             self._on_read(done)
         return data
 
-    def rows(self, name: str, rows: range) -> torch.Tensor:
-        """Rows of a matrix, in its type."""
+    def rows(self, name: str, rows: range, buffer: Callable[[int], torch.Tensor] | None = None) -> torch.Tensor:
+        """Rows of a matrix, in its type; in `buffer(number of bytes)` if that is given."""
         info = self.info(name)
         row_bytes = info.nbytes // info.shape[0]
-        data = self.read(name, range(rows.start * row_bytes, rows.stop * row_bytes))
+        where = range(rows.start * row_bytes, rows.stop * row_bytes)
+        data = self.read(name, where, None if buffer is None else buffer(len(where)))
         return data.view(TORCH_TYPES[info.dtype]).view(len(rows), -1)
 
     def matrix(self, name: str) -> torch.Tensor:
@@ -143,6 +150,9 @@ class TensorWriter:
         """The next rows, or bytes."""
         data = raw_bytes(part)
         write_all(self._fd, data, self._position)
+        if len(data) >= _WRITE_OUT_BYTES:
+            # Starts the writing and does not wait for it, so that little is left for the sync at the shard's end.
+            os.posix_fadvise(self._fd, self._position, len(data), os.POSIX_FADV_DONTNEED)
         self._position += len(data)
         self._digest.update(data)
 

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 
 from sglang_glm52.errors import CheckpointError
 from sglang_glm52.formats.fp8_block import BLOCK, dequantize_fp8_block, quantize_fp8_block
-from sglang_glm52.formats.int4_group import METHODS, WeightError, quantize_int4_group, weight_error
+from sglang_glm52.formats.int4_group import METHODS, WeightError, squared_sum
+from sglang_glm52.quantize.int4_slab import errors_of, quantize_int4_slab
+from sglang_glm52.quantize.lane import lane_on
 from sglang_glm52.quantize.plan import Action, Step
 from sglang_glm52.quantize.shards import TensorInfo
 from sglang_glm52.quantize.tensor_io import TORCH_TYPES, ShardWriter, TensorReader, chunks, slabs
 
 FP8_METHOD = "fp8_block"  # under which the error of FP8 blocks stands
 _FP8_NAN = 0x7F  # e4m3fn has no infinity
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,18 +44,19 @@ def carry_out(step: Step, job: Job, reader: TensorReader, writer: ShardWriter) -
     Raises:
         CheckpointError: a weight or a scale holds NaN or infinity.
     """
-    return _ACTIONS[step.action](step, job, reader, writer)
+    with lane_on(job.device).entered():
+        return _ACTIONS[step.action](step, job, reader, writer)
 
 
 def weight_slabs(step: Step, reader: TensorReader, device: torch.device) -> Iterator[tuple[range, torch.Tensor]]:
-    """(rows, those rows of the weight): float32 from FP8, else as stored."""
-    scale = None
+    """(rows, those rows of the weight): float32 from FP8, else as stored. Within the thread's lane on `device`."""
+    lane, scale = lane_on(device), None
     if len(step.sources) > 1:
         scale = reader.matrix(step.sources[1].name)
         refuse_not_finite(step.sources[1], scale)
-        scale = scale.to(device)
+        scale = lane.upload(scale)
     for rows in slabs(step.weight, device):
-        weight = reader.rows(step.weight.name, rows).to(device)
+        weight = lane.upload(reader.rows(step.weight.name, rows, lane.buffer))
         if scale is not None:
             weight = dequantize_fp8_block(weight, scale[rows.start // BLOCK : -(-rows.stop // BLOCK)])
         yield rows, weight
@@ -61,7 +66,7 @@ def fp8_error(weight: torch.Tensor, q: torch.Tensor, scale: torch.Tensor) -> Wei
     """Hold a matrix against its FP8 blocks, summed in float64."""
     exact = weight.double()
     error = exact - dequantize_fp8_block(q, scale).double()
-    return WeightError(error.square().sum().item(), exact.square().sum().item())
+    return WeightError(*torch.stack((squared_sum(error), squared_sum(exact))).tolist())
 
 
 def refuse_not_finite(info: TensorInfo, values: torch.Tensor) -> None:
@@ -86,20 +91,24 @@ def _to_int4(step: Step, job: Job, reader: TensorReader, writer: ShardWriter) ->
     """Every method is tried, so that the report can say what the chosen one costs or gains."""
     errors = dict.fromkeys(METHODS, WeightError(0.0, 0.0))
     packed, scale = (writer.tensor(info.name) for info in step.outputs)
+    lane = lane_on(job.device)
     for _, weight in weight_slabs(step, reader, job.device):
-        results = {method: _named(step, quantize_int4_group, weight, method) for method in METHODS}
-        errors = {method: sums + weight_error(weight, *results[method]) for method, sums in errors.items()}
-        packed.append(results[job.method].packed)
-        scale.append(results[job.method].scale)
+        *parts, sums = lane.download(quantize_int4_slab(weight, job.method))
+        found = _named(step, errors_of, sums)
+        errors = {method: error + found[method] for method, error in errors.items()}
+        packed.append(parts[0])
+        scale.append(parts[1])
     return Figures(errors, _digests(step, packed.digest, scale.digest))
 
 
 def _to_fp8(step: Step, job: Job, reader: TensorReader, writer: ShardWriter) -> Figures:
     error = WeightError(0.0, 0.0)
     q_out, scale_out = (writer.tensor(info.name) for info in step.outputs)
+    lane = lane_on(job.device)
     for _, weight in weight_slabs(step, reader, job.device):
         q, scale = _named(step, quantize_fp8_block, weight)
         error += fp8_error(weight, q, scale)
+        q, scale = lane.download((q, scale))
         q_out.append(q)
         scale_out.append(scale)
     return Figures({FP8_METHOD: error}, _digests(step, q_out.digest, scale_out.digest))
@@ -109,10 +118,10 @@ def _digests(step: Step, *digests: str) -> dict[str, str]:
     return {info.name: digest for info, digest in zip(step.outputs, digests, strict=True)}
 
 
-def _named(step: Step, quantize: Callable, weight: torch.Tensor, *arguments: str) -> tuple[torch.Tensor, torch.Tensor]:
-    """Quantise; what is wrong with the values is told with the tensor's name."""
+def _named(step: Step, work: Callable[[torch.Tensor], Result], values: torch.Tensor) -> Result:
+    """work(values); what is wrong with the values is told with the tensor's name."""
     try:
-        return quantize(weight, *arguments)
+        return work(values)
     except ValueError as error:
         raise CheckpointError(f"{step.weight.name}: {error}") from error
 
