@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,12 @@ from sglang_glm52.arch_quant import QuantSection
 from sglang_glm52.errors import CheckpointError, ConfigError
 
 ARCHITECTURE = "GlmMoeDsaForCausalLM"
+MODEL_TYPE = "glm_moe_dsa"
+
+
+def is_glm52(config: Any) -> bool:
+    """Whether a configuration object is GLM-5.2's; the host gives its draft model another `architectures`."""
+    return config.model_type == MODEL_TYPE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,6 +93,11 @@ class Glm52Arch:
     @property
     def has_int4_experts(self) -> bool:
         return self.quant is not None and self.quant.method == "w4afp8"
+
+    @property
+    def mtp_stack(self) -> Glm52Arch:
+        """The draft model as a stack of one layer: a mixture of experts with an indexer of its own."""
+        return replace(self, num_layers=1, num_dense_layers=0, indexer_types=("full",), num_mtp_layers=0)
 
     def is_moe_layer(self, layer: int) -> bool:
         """The first layers are dense, the others and the MTP layer are mixtures of experts."""

@@ -47,6 +47,13 @@ class Settings:
         "how the inputs of W4AFP8 experts are scaled to FP8: each token by its own largest value, or all by the "
         "`input_scale` of the checkpoint",
     )
+    mtp_index_share: str = variable(
+        "auto",
+        one_of("auto", "on", "off"),
+        "auto, on or off",
+        "whether the later steps of a draft round attend to the positions selected at the last accepted token: auto "
+        "is what the checkpoint's `index_share_for_mtp_iteration` says",
+    )
 
 
 @cache

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from sglang.srt.layers.attention.torch_native_backend import TorchNativeAttnBackend
 
+from sglang_glm52.arch import is_glm52
 from sglang_glm52.attention.torch_sparse import TorchSparseAttnBackend
 
 if TYPE_CHECKING:
@@ -18,6 +19,6 @@ if TYPE_CHECKING:
 
 def create_torch_backend(model_runner: ModelRunner) -> AttentionBackend:
     """Factory for the host's `ATTENTION_BACKENDS` table."""
-    if "GlmMoeDsaForCausalLM" in model_runner.model_config.hf_config.architectures:
+    if is_glm52(model_runner.model_config.hf_config):
         return TorchSparseAttnBackend(model_runner)
     return TorchNativeAttnBackend(model_runner)

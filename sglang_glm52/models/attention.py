@@ -198,17 +198,27 @@ class Glm52Attention(nn.Module):
         else:
             q = self._heads(q_latent)
         if self.indexer is not None:
-            selection = self.indexer(
-                x=hidden_states,
-                q_lora=q_latent,
-                positions=positions,
-                forward_batch=forward_batch,
-                layer_id=self.layer_id,
-            )
+            selection = self._select(positions, hidden_states, forward_batch, q_latent)
         if overlap:
             main.wait_stream(self.alt_stream)
         assert selection is not None, f"layer {self.layer_id} has no indexer and no earlier layer's selection"
         return q, selection
+
+    def _select(
+        self,
+        positions: torch.Tensor,
+        hidden_states: torch.Tensor,
+        forward_batch: ForwardBatch,
+        q_latent: torch.Tensor,
+    ) -> torch.Tensor:
+        """What the indexer selects, [num_tokens, index_topk]; its keys of these tokens are in the pool afterwards."""
+        return self.indexer(
+            x=hidden_states,
+            q_lora=q_latent,
+            positions=positions,
+            forward_batch=forward_batch,
+            layer_id=self.layer_id,
+        )
 
     def _heads(self, q_latent: torch.Tensor) -> torch.Tensor:
         return self.q_b_proj(q_latent)[0].view(-1, self.num_local_heads, self.arch.qk_head_dim)

@@ -38,6 +38,7 @@ from sglang_glm52.models.config import read_arch
 from sglang_glm52.models.loading import load_checkpoint
 from sglang_glm52.models.moe import Glm52MLP, Glm52MoE
 from sglang_glm52.models.support import check_supported
+from sglang_glm52.models.weights import stage_part
 from sglang_glm52.quant.config import quant_config_for
 
 
@@ -51,9 +52,10 @@ class Glm52DecoderLayer(nn.Module):
         quant_config: QuantizationConfig | None,
         prefix: str,
         alt_stream: torch.cuda.Stream | None,
+        attention_class: type[Glm52Attention] = Glm52Attention,
     ) -> None:
         super().__init__()
-        self.self_attn = Glm52Attention(
+        self.self_attn = attention_class(
             arch,
             layer_id,
             quant_config,
@@ -213,7 +215,9 @@ class GlmMoeDsaForCausalLM(nn.Module):
 
         The first call must bring all of them, a later one (the host's weight updates) may bring some.
         """
-        load_checkpoint(self, weights, complete=not self.is_loaded)
+        first, last = self.pp_group.is_first_rank, self.pp_group.is_last_rank
+        part = stage_part(self.arch, range(self.start_layer, self.end_layer), first_stage=first, last_stage=last)
+        load_checkpoint(self, self.arch, part, weights, complete=not self.is_loaded)
         self.is_loaded = True
         self.post_load_weights()
 

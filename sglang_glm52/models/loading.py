@@ -19,36 +19,34 @@ from sglang_glm52.models import input_scales
 from sglang_glm52.models.input_scales import InputScales
 from sglang_glm52.models.name_ranges import fold_names
 from sglang_glm52.models.storage import Storage, scale_problem, storage_of, weight_problem
-from sglang_glm52.models.weights import BLOCK, SCALE_SUFFIX, Target, expected_shapes, layer_of, target_of
+from sglang_glm52.models.weights import BLOCK, SCALE_SUFFIX, Part, Target, target_of
 
 if TYPE_CHECKING:
-    from sglang_glm52.models.glm52 import GlmMoeDsaForCausalLM
+    from sglang_glm52.arch import Glm52Arch
 
 
 def load_checkpoint(
-    model: GlmMoeDsaForCausalLM, weights: Iterable[tuple[str, torch.Tensor]], *, complete: bool = True
+    model: torch.nn.Module, arch: Glm52Arch, part: Part, weights: Iterable[tuple[str, torch.Tensor]], *, complete: bool
 ) -> None:
     """Copy every tensor to its parameter.
 
     Args:
+        model: has parameters named as the tensors of `part`, or as `target_of` maps those names.
         weights: (checkpoint name, full unsharded tensor) pairs.
         complete: a tensor that does not come is an error; False for an update of some weights.
 
     Raises:
         CheckpointError: lists each missing, unexpected, mis-shaped, mis-typed or repeated tensor by name.
     """
-    stream = _Stream(model)
+    stream = _Stream(model, arch, part)
     for name, tensor in weights:
         stream.take(name, tensor)
     stream.finish(complete)
 
 
 class _Stream:
-    def __init__(self, model: GlmMoeDsaForCausalLM) -> None:
-        self.arch, self.pp_group = model.arch, model.pp_group
-        self.layers = range(model.start_layer, model.end_layer)
-        first, last = model.pp_group.is_first_rank, model.pp_group.is_last_rank
-        self.expected = expected_shapes(model.arch, self.layers, first_stage=first, last_stage=last)
+    def __init__(self, model: torch.nn.Module, arch: Glm52Arch, part: Part) -> None:
+        self.arch, self.part, self.expected = arch, part, part.shapes
         self.params = dict(model.named_parameters())
         self.seen: set[str] = set()  # names of weights and their scales that belong here, right or wrong
         self.quantised: set[str] = set()  # weights
@@ -62,7 +60,7 @@ class _Stream:
             return
         weight_name = name.removesuffix(SCALE_SUFFIX)
         if weight_name not in self.expected:
-            if not self._belongs_elsewhere(name):
+            if not self.part.is_elsewhere(name):
                 self.problems["unexpected"].append(name)
             return
         storage = storage_of(self.arch, weight_name)
@@ -78,7 +76,7 @@ class _Stream:
     def _take_input_scale(self, name: str, tensor: torch.Tensor) -> None:
         weight_name = input_scales.weight_of(name)
         if weight_name not in self.expected or storage_of(self.arch, weight_name).is_optional:
-            if not self._belongs_elsewhere(name):
+            if not self.part.is_elsewhere(name):
                 self.problems["unexpected"].append(name)
             return
         problem = self.input_scales.take(name, tensor)
@@ -97,16 +95,6 @@ class _Stream:
 
     def _weight_param(self, weight_name: str) -> torch.nn.Parameter:
         return self.params[target_of(weight_name).param]
-
-    def _belongs_elsewhere(self, name: str) -> bool:
-        """Tensors of other pipeline stages and of the MTP layer, which the draft model loads."""
-        layer = layer_of(name)
-        if layer is not None:
-            return layer not in self.layers and layer < self.arch.num_layers + self.arch.num_mtp_layers
-        is_first, is_last = self.pp_group.is_first_rank, self.pp_group.is_last_rank
-        return (name == "model.embed_tokens.weight" and not is_first) or (
-            name in ("model.norm.weight", "lm_head.weight") and not is_last
-        )
 
     def _place(self, storage: Storage, weight_name: str, name: str, tensor: torch.Tensor) -> None:
         is_scale = name != weight_name

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from sglang_glm52.arch import Glm52Arch
@@ -25,6 +25,14 @@ class Target:
     expert_id: int | None = None
     shard: int | str | None = None  # gate/up index, or the expert shard name
     fused_a: str | None = None  # q_a_proj or kv_a_proj_with_mqa inside fused_qkv_a_proj_with_mqa
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """The part of a checkpoint that one model class loads."""
+
+    shapes: dict[str, tuple[int, ...]]  # name -> full (unsharded) shape of every weight; scales are not listed
+    is_elsewhere: Callable[[str], bool]  # whether a name outside `shapes` belongs to another class or stage
 
 
 def layer_of(name: str) -> int | None:
@@ -75,6 +83,36 @@ def expected_shapes(
             for name, shape in layer_shapes(arch, arch.indexer_types[layer] == "full", arch.is_moe_layer(layer))
         )
     return shapes
+
+
+def stage_part(arch: Glm52Arch, layers: range, *, first_stage: bool, last_stage: bool) -> Part:
+    """What a pipeline stage of the target model loads; the rest is other stages' and the MTP layer's."""
+
+    def is_elsewhere(name: str) -> bool:
+        layer = layer_of(name)
+        if layer is not None:
+            return layer not in layers and layer < arch.num_layers + arch.num_mtp_layers
+        return (name == "model.embed_tokens.weight" and not first_stage) or (
+            name in ("model.norm.weight", "lm_head.weight") and not last_stage
+        )
+
+    return Part(expected_shapes(arch, layers, first_stage=first_stage, last_stage=last_stage), is_elsewhere)
+
+
+def mtp_part(arch: Glm52Arch) -> Part:
+    """What the draft model loads: layer `num_layers`, without the embeddings and head that some checkpoints repeat."""
+    prefix = f"model.layers.{arch.num_layers}."
+    repeated = (f"{prefix}embed_tokens.weight", f"{prefix}shared_head.head.weight")
+    shapes = {prefix + name: shape for name, shape in mtp_layer_shapes(arch)}
+    return Part(shapes, lambda name: not name.startswith(prefix) or name in repeated)
+
+
+def mtp_layer_shapes(arch: Glm52Arch) -> Iterator[tuple[str, tuple[int, ...]]]:
+    """(name within the layer, shape) of the MTP layer's weights, in checkpoint order."""
+    for norm in ("enorm", "hnorm", "shared_head.norm"):
+        yield f"{norm}.weight", (arch.hidden_size,)
+    yield "eh_proj.weight", (arch.hidden_size, 2 * arch.hidden_size)
+    yield from layer_shapes(arch, has_indexer=True, is_moe=True)
 
 
 def layer_shapes(arch: Glm52Arch, has_indexer: bool, is_moe: bool) -> Iterator[tuple[str, tuple[int, ...]]]:

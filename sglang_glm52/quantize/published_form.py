@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from sglang_glm52.arch import Glm52Arch
-from sglang_glm52.models.weights import expected_shapes, layer_shapes
+from sglang_glm52.models.weights import expected_shapes, mtp_layer_shapes
 
 # Matrices that an FP8 checkpoint leaves in bf16.
 _NOT_CONVERTED = ("lm_head.", "embed_tokens.", "mlp.gate.", "indexer.weights_proj.", "eh_proj.", "shared_head.head.")
@@ -15,7 +13,7 @@ def all_shapes(arch: Glm52Arch) -> dict[str, tuple[int, ...]]:
     """Name -> shape of every weight, MTP layers included, in checkpoint order; scales are not listed."""
     shapes = expected_shapes(arch, range(arch.num_layers), first_stage=True, last_stage=True)
     for layer in range(arch.num_layers, arch.num_layers + arch.num_mtp_layers):
-        shapes |= {f"model.layers.{layer}.{name}": shape for name, shape in _mtp_shapes(arch)}
+        shapes |= {f"model.layers.{layer}.{name}": shape for name, shape in mtp_layer_shapes(arch)}
     return shapes
 
 
@@ -40,10 +38,3 @@ def unconverted_modules(arch: Glm52Arch) -> list[str]:
     """
     names = (name for name, shape in all_shapes(arch).items() if not is_converted(name, shape))
     return [name.removesuffix(".weight").replace("indexer.weights_proj", "indexers_proj") for name in names]
-
-
-def _mtp_shapes(arch: Glm52Arch) -> Iterator[tuple[str, tuple[int, ...]]]:
-    for norm in ("enorm", "hnorm", "shared_head.norm"):
-        yield f"{norm}.weight", (arch.hidden_size,)
-    yield "eh_proj.weight", (arch.hidden_size, 2 * arch.hidden_size)
-    yield from layer_shapes(arch, has_indexer=True, is_moe=True)

@@ -22,16 +22,16 @@ from sglang_glm52.host.hooks.serving_guard import guard_chat
 from sglang_glm52.host.hooks.tokenizer_workers import refuse_tokenizer_workers
 from sglang_glm52.host.state import STATE
 
-GLM, LLAMA = "GlmMoeDsaForCausalLM", "LlamaForCausalLM"
+GLM, LLAMA = "glm_moe_dsa", "llama"
 LAST = {"meta_info": {"finish_reason": {"type": "stop"}}}
 
 
-def model_config(architecture: str) -> Any:
-    return SimpleNamespace(hf_config=SimpleNamespace(architectures=[architecture]))
+def model_config(model_type: str) -> Any:
+    return SimpleNamespace(hf_config=SimpleNamespace(model_type=model_type))
 
 
-def args(architecture: str, **fields: Any) -> Any:
-    return SimpleNamespace(get_model_config=lambda: model_config(architecture), **fields)
+def args(model_type: str, **fields: Any) -> Any:
+    return SimpleNamespace(get_model_config=lambda: model_config(model_type), **fields)
 
 
 def request(**fields: Any) -> ChatCompletionRequest:
@@ -103,10 +103,10 @@ def test_the_finish_reason_of_another_parser_is_kept(parser, finish):
 
 
 @pytest.mark.parametrize(
-    ("parser", "architecture", "text"),
+    ("parser", "model_type", "text"),
     [("glm45", GLM, "<think>a</think>b"), ("glm45", LLAMA, "a</think>b"), (None, GLM, "a</think>b")],
 )
-def test_reasoning_is_opened_for_the_responses_of_glm_alone(parser, architecture, text):
-    manager = SimpleNamespace(model_config=model_config(architecture))
+def test_reasoning_is_opened_for_the_responses_of_glm_alone(parser, model_type, text):
+    manager = SimpleNamespace(model_config=model_config(model_type))
     handler = SimpleNamespace(reasoning_parser=parser, tokenizer_manager=manager)
     assert open_reasoning(lambda _self, _request, output, _: output, handler, None, "a</think>b", None) == text

@@ -24,6 +24,8 @@ from pydantic import model_validator
 from sglang.srt import server_args
 from sglang.srt.entrypoints.openai import protocol
 
+from sglang_glm52.arch import is_glm52
+
 _EFFORTS = {
     "none": "none",
     "minimal": "high",
@@ -51,7 +53,7 @@ def _serves_glm52() -> bool:
         args = server_args.get_global_server_args()
     except ValueError:  # a request built outside a server
         return False
-    return "GlmMoeDsaForCausalLM" in args.get_model_config().hf_config.architectures
+    return is_glm52(args.get_model_config().hf_config)
 
 
 def _translate(values: dict[str, Any]) -> dict[str, Any]:

@@ -12,9 +12,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from sglang_glm52.arch import is_glm52
+
 
 def dequantise_on_cpu(original: Callable[..., Any], model_config: Any, *args: Any, **kwargs: Any) -> Any:
     """AROUND `_get_quantization_config`; None means unquantised layers."""
-    if "GlmMoeDsaForCausalLM" in model_config.hf_config.architectures:
+    if is_glm52(model_config.hf_config):
         return None
     return original(model_config, *args, **kwargs)

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from sglang_glm52.arch import is_glm52
 from sglang_glm52.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ PAGE_SIZE = 64  # as on CUDA, so that paging and prefix-cache behaviour are the 
 
 def use_cpu_defaults(original: Callable[[ServerArgs], None], self: ServerArgs) -> None:
     """AROUND `ServerArgs._handle_model_specific_adjustments`."""
-    if self.device != "cpu" or "GlmMoeDsaForCausalLM" not in self.get_model_config().hf_config.architectures:
+    if self.device != "cpu" or not is_glm52(self.get_model_config().hf_config):
         return original(self)
     if self.kv_cache_dtype not in ("auto", "bfloat16", "bf16"):
         raise ConfigError(

@@ -12,6 +12,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from sglang_glm52.arch import is_glm52
+
 if TYPE_CHECKING:
     from sglang.srt.entrypoints.openai.protocol import ResponsesRequest
     from sglang.srt.entrypoints.openai.serving_responses import OpenAIServingResponses
@@ -25,7 +27,6 @@ def open_reasoning(
     tokenizer: Any,
 ) -> list[Any]:
     """AROUND `OpenAIServingResponses._make_response_output_items`."""
-    architectures = self.tokenizer_manager.model_config.hf_config.architectures
-    if self.reasoning_parser == "glm45" and "GlmMoeDsaForCausalLM" in architectures:
+    if self.reasoning_parser == "glm45" and is_glm52(self.tokenizer_manager.model_config.hf_config):
         final_output = "<think>" + final_output
     return original(self, request, final_output, tokenizer)

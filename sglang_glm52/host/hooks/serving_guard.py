@@ -12,6 +12,7 @@ from __future__ import annotations
 from functools import cache
 from typing import TYPE_CHECKING
 
+from sglang_glm52.arch import is_glm52
 from sglang_glm52.host.guard import require_host
 
 if TYPE_CHECKING:
@@ -28,5 +29,5 @@ def guard_chat(
     template_manager: TemplateManager,
 ) -> None:
     """BEFORE `OpenAIServingChat.__init__`."""
-    if "GlmMoeDsaForCausalLM" in tokenizer_manager.model_config.hf_config.architectures:
+    if is_glm52(tokenizer_manager.model_config.hf_config):
         _require_host_once()

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from sglang_glm52.arch import is_glm52
 from sglang_glm52.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 def refuse_tokenizer_workers(self: ServerArgs) -> None:
     """BEFORE `ServerArgs.check_server_args`."""
-    if self.tokenizer_worker_num > 1 and "GlmMoeDsaForCausalLM" in self.get_model_config().hf_config.architectures:
+    if self.tokenizer_worker_num > 1 and is_glm52(self.get_model_config().hf_config):
         raise ConfigError(
             f"--tokenizer-worker-num {self.tokenizer_worker_num}: SGLang loads no plugin in tokenizer workers, so they "
             "would parse GLM-5.2's output without this one; leave the option out"
