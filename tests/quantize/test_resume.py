@@ -63,7 +63,7 @@ def test_killed_at_random_points(fp8, from_fp8, tmp_path, forks, undisturbed_sec
         out = tmp_path / f"{stops}-{seconds}"
         process = forks.Process(target=run_quietly, args=(fp8, out, 1 + stops % 2))
         process.start()
-        time.sleep(rng.uniform(0.0, seconds))
+        time.sleep((stops + rng.random()) / NUM_STOPS * seconds)  # spread evenly over the run
         process.kill()
         process.join()
         if process.exitcode == 0:  # it was faster than the run that was timed
