@@ -54,6 +54,13 @@ class Settings:
         "whether the later steps of a draft round attend to the positions selected at the last accepted token: auto "
         "is what the checkpoint's `index_share_for_mtp_iteration` says",
     )
+    kv_pool: str = variable(
+        "host",
+        one_of("host", "compact"),
+        "host or compact",
+        "the KV cache on CUDA: SGLang's, with indexer keys in every layer, or one with keys in the layers that have an "
+        "indexer, which holds 13.9 % more tokens in the same memory (FP8 cache)",
+    )
 
 
 @cache

@@ -1,9 +1,10 @@
 """Sparse latent attention in plain torch: the CPU engine's attention backend for GLM-5.2.
 
 Works on one request at a time, and on so many query rows at once that the largest temporary stays under a fixed size,
-so memory does not grow with the context. Prefill, chunked prefill, mixed batches and decode are one code path: a
-request is `num_rows` query rows at the end of a context of `length` tokens. Rows that see no more than `topk` positions
-select them all and read their request's keys together; each of the others gathers the keys it selected.
+so memory does not grow with the context. Prefill, chunked prefill, mixed batches, decode and the passes of speculation
+are one code path: a request is `num_rows` query rows at the end of a context of `length` tokens. Rows that see no more
+than `topk` positions select them all and read their request's keys together; each of the others gathers the keys it
+selected.
 """
 
 from __future__ import annotations
@@ -58,16 +59,23 @@ class TorchSparseAttnBackend(AttentionBackend):
 
     def init_forward_metadata(self, forward_batch: ForwardBatch) -> None:
         """Find each request's rows in the batch and its positions' slots in the pool."""
-        lengths = forward_batch.seq_lens_cpu.tolist()
-        if forward_batch.forward_mode.is_decode_or_idle():
-            counts = [1] * len(lengths)
-        else:
-            counts = list(forward_batch.extend_seq_lens_cpu)
+        lengths, counts = self.extents(forward_batch)
         table, pool_rows = self.req_to_token_pool.req_to_token, forward_batch.req_pool_indices.tolist()
         self.requests, first = [], 0
         for pool_row, length, count in zip(pool_rows, lengths, counts, strict=True):
             self.requests.append(RequestRows(first, first + count, table[pool_row, :length].long()))
             first += count
+
+    def extents(self, forward_batch: ForwardBatch) -> tuple[list[int], list[int]]:
+        """How many positions and how many rows of the batch each request has."""
+        lengths = forward_batch.seq_lens_cpu.tolist()
+        mode = forward_batch.forward_mode
+        if mode.is_target_verify():  # the host counts the tokens to verify in draft-extend passes, but not here
+            num_rows = forward_batch.spec_info.draft_token_num
+            return [length + num_rows for length in lengths], [num_rows] * len(lengths)
+        if mode.is_decode_or_idle():
+            return lengths, [1] * len(lengths)
+        return lengths, list(forward_batch.extend_seq_lens_cpu)
 
     def select(self, layer_id: int, q: torch.Tensor, head_weights: torch.Tensor, topk: int) -> torch.Tensor:
         """Best-scored positions of every query row.

@@ -28,6 +28,11 @@ _PATTERNS: tuple[tuple[str, str], ...] = (
     ("norms", r"rms_?norm|layer_?norm|LayerNorm|RMSNorm"),
     ("rope, KV quantise and store", r"rope|rotary|mla_kv|kv_buffer|quantize_k_cache|concat_mla|store_kvcache"),
     ("cuBLAS GEMMs (absorb, router, head)", r"nvjet|cublas|gemv|splitKreduce|cutlass.*[Gg]emm|sm90_xmma|gemm"),
+    (
+        "speculation, trees and slots",
+        r"build_tree|[vV]erify_?[tT]ree|tree_speculative|assign_(draft|extend)_cache_locs|assign_req_to_token_pool"
+        r"|fill_bonus_tokens|gather_rows_kernel|seqlens_expand",
+    ),
     ("elementwise, reductions", r"at::native|at_cuda|triton_(poi|red|per)_fused"),
 )
 _COMPILED = tuple((group, re.compile(pattern)) for group, pattern in _PATTERNS)

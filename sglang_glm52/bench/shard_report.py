@@ -26,7 +26,7 @@ def summary(results: Results) -> dict[str, Any]:
     found: dict[str, Any] = {which: _numbers(result) for which, result in results.items()}
     if {"host", "ours"} <= results.keys():
         host, ours = results["host"].phases, results["ours"].phases
-        found["ratio"] = {name: _ratios(host[name], ours[name]) for name in host}
+        found["ratio"] = {name: _ratios(host[name], ours[name]) for name in host if name in ours}
     return found
 
 
@@ -42,9 +42,11 @@ def uniform_experts_hit(num_experts: int, top_k: int, batch: int) -> float:
 
 def _sections(results: Results, num_kernels: int) -> Iterator[str]:
     for which, result in results.items():
-        yield f"{which}: {result.model_class}, weights {result.weight_gb:.1f} GB"
+        classes = " with ".join(filter(None, (result.model_class, result.draft_class)))
+        yield f"{which}: {classes}, weights {result.weight_gb:.1f} GB"
     yield _totals(results)
-    yield _routing(results)
+    if any(result.experts_hit for result in results.values()):
+        yield _routing(results)
     for phase in _phases(results):
         yield _side_by_side(f"{phase}, by part of the model", results, phase, group_of, None)
         if num_kernels:
@@ -122,11 +124,12 @@ def _sum(rows: Mapping[str, KernelRow], names: Sequence[str]) -> KernelRow | Non
 
 
 def _phases(results: Results) -> list[str]:
-    return list(next(iter(results.values())).phases)
+    """All that either class has; one that was cut off lacks the last."""
+    return list(dict.fromkeys(name for result in results.values() for name in result.phases))
 
 
 def _pair(results: Results, phase: str) -> tuple[Phase | None, Phase | None]:
-    host, ours = (results[which].phases[phase] if which in results else None for which in ("host", "ours"))
+    host, ours = (results[which].phases.get(phase) if which in results else None for which in ("host", "ours"))
     return host, ours
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -38,26 +38,36 @@ class Phase:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ShardResult:
-    """All phases of one model class."""
+    """All phases of one model class, or those measured so far."""
 
     model_class: str  # dotted path
     environment: Environment
     weight_gb: float
     experts_hit: Mapping[int, float]  # batch -> mean number of distinct experts a layer reads
     phases: Mapping[str, Phase]
+    draft_class: str | None = None  # dotted path, where rounds were measured
+    accepted: Mapping[str, float] = field(default_factory=dict)  # phase -> mean draft tokens accepted a round
 
     def write(self, path: Path) -> None:
-        path.write_text(json.dumps(asdict(self), allow_nan=False))
+        """Replace the file whole, so that who reads it while measuring goes on finds no half of one."""
+        part = path.with_suffix(".part")
+        part.write_text(json.dumps(asdict(self), allow_nan=False))
+        part.replace(path)
 
     @classmethod
     def read(cls, path: Path) -> ShardResult:
-        fields = json.loads(path.read_text())
+        return cls.from_fields(json.loads(path.read_text()))
+
+    @classmethod
+    def from_fields(cls, fields: Mapping[str, Any]) -> ShardResult:
         return cls(
             model_class=fields["model_class"],
             environment=Environment(**fields["environment"]),
             weight_gb=fields["weight_gb"],
             experts_hit={int(batch): hit for batch, hit in fields["experts_hit"].items()},
             phases={name: _phase(phase) for name, phase in fields["phases"].items()},
+            draft_class=fields["draft_class"],
+            accepted=fields["accepted"],
         )
 
 

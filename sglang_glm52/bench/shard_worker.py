@@ -31,9 +31,12 @@ from sglang_glm52.bench.shard_spec import (
     ShardSpec,
     Which,
 )
+from sglang_glm52.bench.speculation import decode_phase
 from sglang_glm52.bench.timer import profile, step_intervals_ms
 
 if TYPE_CHECKING:
+    from sglang_glm52.bench.batch_runner import BatchRunner
+    from sglang_glm52.bench.round_engine import RoundEngine
     from sglang_glm52.bench.shard_engine import ShardEngine
 
 PACKAGES: dict[Which, str] = {"host": "sglang.srt.models", "ours": "sglang_glm52.models"}
@@ -62,7 +65,7 @@ def measure(spec: ShardSpec) -> ShardResult:
     phases = {f"prefill {spec.chunk}": time_prefill(engine, spec)}
     for batch in spec.batches:
         say(spec, f"decode, batch {batch}")
-        phases[f"decode batch {batch}"] = time_decode(engine, spec, batch)
+        phases[decode_phase(batch)] = time_decode(engine, spec, batch)
     say(spec, "done")
     return ShardResult(
         model_class=engine.model_class,
@@ -82,7 +85,7 @@ def build_engine(spec: ShardSpec) -> ShardEngine:
 
     say(spec, "loading and capturing CUDA graphs, which compiles what is not cached")
     engine = ShardEngine(spec.server_args(), PACKAGES[spec.which])
-    _require_graphs(engine, spec.batches)
+    require_graphs(engine.captured_batches(), spec.batches)
     say(spec, f"built {engine.model_class}")
     return engine
 
@@ -91,7 +94,7 @@ def route(engine: ShardEngine, spec: ShardSpec) -> dict[int, float]:
     """First prefill of a chunk: distinct experts a layer reads for each batch size."""
     with watch_routers(engine.runner.model, PUBLISHED["num_experts_per_tok"]) as watch:
         _, logits = engine.prefill(prompts(engine, spec, 1, spec.chunk))
-    _require_finite(logits, "prefill")
+    require_finite(logits, "prefill")
     return {batch: watch.experts_hit(batch) for batch in spec.batches}
 
 
@@ -100,10 +103,10 @@ def time_prefill(engine: ShardEngine, spec: ShardSpec) -> Phase:
     return time_phase(lambda: engine.prefill(prompt), PREFILL_STEPS, PREFILL_WARMUP, profiled_steps=1)
 
 
-def time_decode(engine: ShardEngine, spec: ShardSpec, batch_size: int) -> Phase:
+def time_decode(engine: BatchRunner, spec: ShardSpec, batch_size: int) -> Phase:
     """Decode steps from `spec.context` tokens on, with random tokens so that rows go on differing."""
     batch, logits = engine.prefill(prompts(engine, spec, batch_size, spec.context))
-    _require_finite(logits, f"prefill of batch {batch_size}")
+    require_finite(logits, f"prefill of batch {batch_size}")
     generator = torch.Generator(device=logits.device).manual_seed(spec.seed)
     shape = (MAX_NEW_TOKENS, batch_size)
     tokens = iter(torch.randint(engine.vocab_size, shape, device=logits.device, generator=generator))
@@ -113,17 +116,24 @@ def time_decode(engine: ShardEngine, spec: ShardSpec, batch_size: int) -> Phase:
         last[:] = [engine.decode(batch, next(tokens))]
 
     phase = time_phase(step, DECODE_STEPS, DECODE_WARMUP, profiled_steps=PROFILED_DECODE_STEPS)
-    _require_finite(last[0], f"decode of batch {batch_size}")
+    require_finite(last[0], f"decode of batch {batch_size}")
     return phase
 
 
-def time_phase(step: Callable[[], object], steps: int, warmup: int, *, profiled_steps: int) -> Phase:
-    wall_ms = step_intervals_ms(step, steps=steps, warmup=warmup)
+def time_phase(
+    step: Callable[[], object],
+    steps: int,
+    warmup: int,
+    *,
+    profiled_steps: int,
+    stream: torch.cuda.Stream | None = None,
+) -> Phase:
+    wall_ms = step_intervals_ms(step, steps=steps, warmup=warmup, stream=stream)
     profiles = [tabulate(profile(step, steps=profiled_steps), profiled_steps) for _ in range(PROFILES)]
     return Phase.of(wall_ms, profiles)
 
 
-def prompts(engine: ShardEngine, spec: ShardSpec, count: int, length: int) -> list[array]:
+def prompts(engine: BatchRunner | RoundEngine, spec: ShardSpec, count: int, length: int) -> list[array]:
     """`count` random prompts of `length` tokens, the same for both model classes."""
     generator = torch.Generator().manual_seed(spec.seed)
     ids = torch.randint(engine.vocab_size, (count, length), generator=generator)
@@ -134,13 +144,13 @@ def say(spec: ShardSpec, text: str) -> None:
     print(f"[{spec.which} {time.monotonic() - _STARTED:5.0f} s] {text}", file=sys.stderr, flush=True)
 
 
-def _require_graphs(engine: ShardEngine, batches: Sequence[int]) -> None:
-    missing = sorted(set(batches) - set(engine.captured_batches()))
+def require_graphs(captured: Sequence[int], batches: Sequence[int]) -> None:
+    missing = sorted(set(batches) - set(captured))
     if missing:
-        raise RuntimeError(f"no CUDA graph for batch {missing}, captured: {engine.captured_batches()}")
+        raise RuntimeError(f"no CUDA graph for batch {missing}, captured: {captured}")
 
 
-def _require_finite(logits: torch.Tensor, where: str) -> None:
+def require_finite(logits: torch.Tensor, where: str) -> None:
     if not logits.isfinite().all():
         raise RuntimeError(f"{where}: {int((~logits.isfinite()).sum())} of {logits.numel()} logits are not finite")
 

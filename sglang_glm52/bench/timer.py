@@ -12,19 +12,22 @@ from typing import Any
 import torch
 
 
-def step_intervals_ms(step: Callable[[], object], *, steps: int, warmup: int) -> list[float]:
+def step_intervals_ms(
+    step: Callable[[], object], *, steps: int, warmup: int, stream: torch.cuda.Stream | None = None
+) -> list[float]:
     """Milliseconds from the end of one step's device work to the end of the next's, for `steps` steps.
 
     Nothing waits for the device in between, so host work that hides behind the previous step costs nothing, as in a
-    server that prepares the next batch while one runs.
+    server that prepares the next batch while one runs. `stream` is where the steps' device work ends, if it is not the
+    current stream.
     """
     for _ in range(warmup):
         step()
     marks = [torch.cuda.Event(enable_timing=True) for _ in range(steps + 1)]
-    marks[0].record()
+    marks[0].record(stream)
     for mark in marks[1:]:
         step()
-        mark.record()
+        mark.record(stream)
     torch.cuda.synchronize()
     return [earlier.elapsed_time(later) for earlier, later in pairwise(marks)]
 

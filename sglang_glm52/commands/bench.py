@@ -9,7 +9,7 @@ from sglang_glm52.bench import shard
 
 BENCHES = {
     "parser": (parser_bench, "tool-call parser: one long streamed argument, the host's parser against this one"),
-    "shard": (shard, "one rank of 8: decode step and prefill, the host's model class against this one's"),
+    "shard": (shard, "one rank of 8: decode step, prefill or EAGLE round, the host's model class against this one's"),
 }
 
 

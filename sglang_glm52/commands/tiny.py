@@ -26,15 +26,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="KEY=VALUE",
         help="override a field of config.json; VALUE is JSON, or a plain string; may be repeated",
     )
+    parser.add_argument(
+        "--mtp-acceptance",
+        type=float,
+        metavar="P",
+        help="make the MTP layer right about the greedy next token with this probability, 0 to 1 (default: random)",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
     from sglang_glm52.tiny import build
 
     overrides = dict(parse_override(text) for text in args.overrides)
-    build(args.out, preset=args.preset, fmt=args.format, seed=args.seed, overrides=overrides)
+    build(args.out, args.preset, args.format, args.seed, overrides, args.mtp_acceptance)
     total_bytes = sum(file.stat().st_size for file in args.out.iterdir())
-    print(f"{args.out}: {args.preset} preset, {args.format}, seed {args.seed}, {total_bytes / 2**20:.1f} MiB")
+    drafts = "" if args.mtp_acceptance is None else f", MTP acceptance {args.mtp_acceptance}"
+    print(f"{args.out}: {args.preset} preset, {args.format}, seed {args.seed}{drafts}, {total_bytes / 2**20:.1f} MiB")
     return 0
 
 

@@ -10,7 +10,9 @@ from sglang.srt.utils import is_cuda
 
 from sglang_glm52.arch import Glm52Arch
 from sglang_glm52.arch_quant import GROUP_SIZE
+from sglang_glm52.env import settings
 from sglang_glm52.errors import ConfigError
+from sglang_glm52.models.support_speculation import check_speculation
 
 HOPPER = (9, 0)  # compute capability
 
@@ -34,13 +36,27 @@ def check_supported(arch: Glm52Arch, args: ServerArgs, pp_group: GroupCoordinato
     given = [flag for flag, is_set in refused.items() if is_set]
     if given:
         raise ConfigError(f"GLM-5.2 does not support {', '.join(given)}; start the server without it")
-    if (args.speculative_eagle_topk or 1) > 1:
-        raise ConfigError(
-            f"--speculative-eagle-topk {args.speculative_eagle_topk} would move indexer keys by pages as if they were "
-            "tokens; use --speculative-eagle-topk 1"
-        )
+    check_speculation(arch, args)
+    _check_pool(args)
     _check_experts_split(arch, args.tp_size, args.ep_size)
     _check_stage(arch, pp_group.rank_in_group, pp_group.world_size)
+
+
+def _check_pool(args: ServerArgs) -> None:
+    """Options that copy indexer keys of all layers to another machine or to the host's memory need a pool with them."""
+    if settings().kv_pool == "host":
+        return
+    refused = {
+        "--disaggregation-mode": args.disaggregation_mode != "null",
+        "--enable-hierarchical-cache": args.enable_hierarchical_cache,
+        "--enable-hisparse": args.enable_hisparse,
+    }
+    given = [flag for flag, is_set in refused.items() if is_set]
+    if given:
+        raise ConfigError(
+            f"{', '.join(given)} would copy indexer keys of every layer, and with SGLANG_GLM52_KV_POOL=compact the KV "
+            "pool has none for layers without an indexer; unset it, or start the server without the option"
+        )
 
 
 def _check_experts_split(arch: Glm52Arch, tp_size: int, ep_size: int) -> None:

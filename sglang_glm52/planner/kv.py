@@ -7,6 +7,7 @@ from enum import Enum
 
 from sglang_glm52.arch import Glm52Arch
 from sglang_glm52.errors import ConfigError
+from sglang_glm52.memory.compact_cell import PoolShape, compact_cell
 from sglang_glm52.planner.constants import FP8_SCALE_TILE, PAGE_SIZE
 
 FP8 = "fp8_e4m3"
@@ -47,7 +48,7 @@ def kv_bytes(arch: Glm52Arch, dtype: str, pool: Pool, *, use_mtp: bool) -> KvByt
 
     The host counts an FP8 latent as one byte a number and leaves out its scales and the two-byte rotary part
     (`DefaultPoolConfigurator._compute_cell_size`), 80 bytes a layer that its pool does allocate. The compact pool is
-    sized by what it allocates.
+    sized to take the bytes that the host's would (`memory/compact_cell.py`).
     """
     row, key = latent_row_bytes(arch, dtype), index_key_bytes(arch, pool, dtype)
     num_full = arch.indexer_types.count("full")
@@ -55,12 +56,20 @@ def kv_bytes(arch: Glm52Arch, dtype: str, pool: Pool, *, use_mtp: bool) -> KvByt
     latents, index_keys = row * arch.num_layers, key * num_with_keys
     host_key = index_key_bytes(arch, Pool.HOST, dtype)
     host_cell = (_latent_width(arch) * _ITEM_BYTES[dtype] + host_key) * arch.num_layers
+    num_draft_layers = arch.num_mtp_layers if use_mtp else 0
+    shape = PoolShape(
+        latent_bytes=row,
+        key_bytes=key,
+        num_layers=arch.num_layers,
+        num_with_keys=num_with_keys,
+        num_draft_layers=num_draft_layers,
+    )
     return KvBytes(
         latents=latents,
         index_keys=index_keys,
         unread=key * (num_with_keys - num_full),
-        mtp=(row + key) * arch.num_mtp_layers if use_mtp else 0,
-        accounted=latents + index_keys if pool is Pool.COMPACT else host_cell,
+        mtp=(row + key) * num_draft_layers,
+        accounted=compact_cell(host_cell, shape) if pool is Pool.COMPACT else host_cell,
     )
 
 

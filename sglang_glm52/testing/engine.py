@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,8 @@ class Job:
     max_new_tokens: int = 1
     score_from: int = 0  # first prompt position whose log-probabilities come back; -1 for none
     vocab_size: int = 0  # 0: only the chosen tokens' log-probabilities
+    sampling: Mapping[str, Any] = field(default_factory=dict)  # sampling parameters; greedy where none are given
+    abort_seconds: Mapping[int, float] = field(default_factory=dict)  # place of a prompt -> when it is given up
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +42,9 @@ class Run:
     output_ids: list[int]
     cached_tokens: int
     retractions: int  # how often the scheduler threw it out of a full KV pool
+    draft_rounds: int  # of speculation
+    correct_drafts: int  # draft tokens kept, over all rounds
+    is_aborted: bool
     chosen: np.ndarray  # [num_new] float32, log-probability of each generated token
     prompt_logprobs: np.ndarray  # [scored positions, vocab]: row i is what follows position score_from + i
     output_logprobs: np.ndarray  # [num_new, vocab]
@@ -87,6 +92,9 @@ def _run(arrays: Any, key: str) -> Run:
         output_ids=arrays[f"{key}.ids"].tolist(),
         cached_tokens=int(arrays[f"{key}.cached"]),
         retractions=int(arrays[f"{key}.retractions"]),
+        draft_rounds=int(arrays[f"{key}.draft_rounds"]),
+        correct_drafts=int(arrays[f"{key}.correct_drafts"]),
+        is_aborted=bool(arrays[f"{key}.is_aborted"]),
         chosen=arrays[f"{key}.chosen"],
         prompt_logprobs=arrays[f"{key}.prompt"],
         output_logprobs=arrays[f"{key}.output"],

@@ -9,6 +9,9 @@ from typing import Any
 
 import numpy as np
 
+NEVER_RAN = {"cached_tokens": 0, "num_retractions": 0, "output_token_logprobs": []}  # of one aborted in the queue
+NO_DRAFTS = {"spec_verify_ct": 0, "spec_num_correct_drafts": 0}
+
 
 def main(spec_file: str, out_file: str) -> None:
     import sglang
@@ -32,23 +35,29 @@ def generate(engine: Any, job: dict[str, Any]) -> list[dict[str, np.ndarray]]:
     options = {"logprob_start_len": job["score_from"]} if scored else {}
     if job["vocab_size"]:
         options["token_ids_logprob"] = [list(range(job["vocab_size"]))] * len(job["prompts"])
+    sampling = {"max_new_tokens": job["max_new_tokens"], "temperature": 0.0, "ignore_eos": True} | job["sampling"]
+    names = [f"{place:06}" for place in range(len(job["prompts"]))]  # the host aborts all that begin alike
+    abort = engine.tokenizer_manager.abort_request
+    timers = [engine.loop.call_later(after, abort, names[int(place)]) for place, after in job["abort_seconds"].items()]
     outputs = engine.generate(
-        input_ids=job["prompts"],
-        sampling_params={"max_new_tokens": job["max_new_tokens"], "temperature": 0.0, "ignore_eos": True},
-        return_logprob=True,
-        **options,
+        input_ids=job["prompts"], sampling_params=sampling, return_logprob=True, rid=names, **options
     )
+    for timer in timers:
+        timer.cancel()
     return [_arrays(output, scored and job["vocab_size"] > 0, job["vocab_size"]) for output in outputs]
 
 
 def _arrays(output: dict[str, Any], has_prompt: bool, width: int) -> dict[str, np.ndarray]:
-    meta = output["meta_info"]
+    meta = NEVER_RAN | NO_DRAFTS | output["meta_info"]
     rows = _rows(meta.get("output_token_ids_logprobs") or [], width)
     prompt = _rows(meta["input_token_ids_logprobs"][1:], width) if has_prompt else rows[:0]
     return {
-        "ids": np.array(output["output_ids"]),
+        "ids": np.array(output["output_ids"] or [], dtype=np.int64),
         "cached": np.array(meta["cached_tokens"]),
         "retractions": np.array(meta["num_retractions"]),
+        "draft_rounds": np.array(meta["spec_verify_ct"]),
+        "correct_drafts": np.array(meta["spec_num_correct_drafts"]),
+        "is_aborted": np.array(meta["finish_reason"]["type"] == "abort"),
         "chosen": np.array([entry[0] for entry in meta["output_token_logprobs"]], dtype=np.float32),
         "prompt": np.concatenate([prompt, rows[:1]]) if has_prompt else rows[:0],
         "output": rows,

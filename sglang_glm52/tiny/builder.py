@@ -15,9 +15,11 @@ from sglang_glm52.arch import Glm52Arch
 from sglang_glm52.errors import ConfigError
 from sglang_glm52.quantize.convert import convert
 from sglang_glm52.quantize.published_form import unconverted_modules
+from sglang_glm52.tiny.mtp_values import CodedValues
 from sglang_glm52.tiny.presets import make_config
 from sglang_glm52.tiny.tokenizer import write_tokenizer
-from sglang_glm52.tiny.weights import make_tensors
+from sglang_glm52.tiny.values import Values
+from sglang_glm52.tiny.weights import make_tensors, make_values
 
 FORMATS = ("bf16", "fp8", "w4afp8")
 SHARD_BYTES = 256 << 20
@@ -30,6 +32,7 @@ def build(
     fmt: str = "bf16",
     seed: int = 0,
     overrides: Mapping[str, Any] | None = None,
+    mtp_acceptance: float | None = None,
 ) -> Path:
     """Write a random checkpoint; the same arguments write the same bytes.
 
@@ -37,6 +40,8 @@ def build(
         out_dir: must not exist, or be empty. It appears whole or not at all.
         preset: "cpu" or "gpu". fmt: "bf16", "fp8", or "w4afp8", which is quantised from fp8.
         overrides: fields of config.json to replace; None takes one out.
+        mtp_acceptance: how often the MTP layer is right about the greedy next token, from 0 to 1, exactly and whatever
+            the context (see `mtp_code.py`); None for plain noise, which is right about one time in 100.
 
     Returns:
         `out_dir` as a Path.
@@ -50,27 +55,28 @@ def build(
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ConfigError(f"{out} is not an empty folder; name another, or remove it first")
     config = make_config(preset, overrides or {})
+    values = make_values(Glm52Arch.from_config(config), seed, mtp_acceptance)
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as scratch:
         folder = Path(scratch) / "checkpoint"
         if fmt == "w4afp8":
             source = Path(scratch) / "fp8"
-            _write(source, config, "fp8", seed)
+            _write(source, config, "fp8", values)
             convert(source, folder, device="cpu", workers=1)
         else:
-            _write(folder, config, fmt, seed)
+            _write(folder, config, fmt, values)
         folder.replace(out)
     return out
 
 
-def _write(folder: Path, config: Mapping[str, Any], fmt: str, seed: int) -> None:
+def _write(folder: Path, config: Mapping[str, Any], fmt: str, values: Values | CodedValues) -> None:
     arch = Glm52Arch.from_config(config)
     section = {"quantization_config": _fp8_section(arch)} if fmt == "fp8" else {}
     folder.mkdir()
     (folder / "config.json").write_text(json.dumps({**config, **section}, indent=2) + "\n")
     (folder / "generation_config.json").write_text(json.dumps(_generation_config(config), indent=2) + "\n")
     write_tokenizer(folder)
-    _write_shards(folder, make_tensors(arch, fmt, seed))
+    _write_shards(folder, make_tensors(arch, fmt, values))
 
 
 def _fp8_section(arch: Glm52Arch) -> dict[str, Any]:

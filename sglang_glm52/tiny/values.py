@@ -31,7 +31,7 @@ TEXT_BONUS = 0.7  # times the constant, by then about 3: a printable byte is e^4
 ROUTER_BIAS = 4.0  # the same for all experts changes no choice, but a bias rounded to bf16 changes many
 PRINTABLE = (0x0A, *range(0x20, 0x7F))
 # Standard deviation times sqrt(inputs); 1 keeps the size of what comes in.
-_GAINS = {"gate": 1.5, "o_proj": 0.35, "down_proj": 0.25}
+GAINS = {"gate": 1.5, "o_proj": 0.35, "down_proj": 0.25}
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +74,7 @@ class Values:
 
 def _linear(values: Values, name: str, shape: tuple[int, ...]) -> torch.Tensor:
     kind = name.removesuffix(".weight").rsplit(".", 1)[-1]
-    weight = values.matrix(name, *shape) * _GAINS.get(kind, 1.0)
+    weight = values.matrix(name, *shape) * GAINS.get(kind, 1.0)
     if kind in ("o_proj", "down_proj"):
         weight[0] = 0.0  # writes to the residual stream
     elif shape[1] == values.arch.hidden_size:

@@ -10,12 +10,18 @@ from sglang_glm52.arch import Glm52Arch
 from sglang_glm52.formats.fp8_block import quantize_fp8_block
 from sglang_glm52.models.weights import SCALE_SUFFIX
 from sglang_glm52.quantize.published_form import all_shapes, is_converted
+from sglang_glm52.tiny.mtp_values import CodedValues
 from sglang_glm52.tiny.values import Values
 
 
-def make_tensors(arch: Glm52Arch, fmt: str, seed: int) -> Iterator[tuple[str, torch.Tensor]]:
-    """Yield (checkpoint name, tensor) of the whole model, the MTP layers included; bf16, or FP8 with scales."""
+def make_values(arch: Glm52Arch, seed: int, mtp_acceptance: float | None) -> Values | CodedValues:
+    """The numbers to fill a checkpoint with; ConfigError for an acceptance that `CodedValues.make` refuses."""
     values = Values(arch, seed)
+    return values if mtp_acceptance is None else CodedValues.make(values, mtp_acceptance)
+
+
+def make_tensors(arch: Glm52Arch, fmt: str, values: Values | CodedValues) -> Iterator[tuple[str, torch.Tensor]]:
+    """Yield (checkpoint name, tensor) of the whole model, the MTP layers included; bf16, or FP8 with scales."""
     for name, shape in all_shapes(arch).items():
         weight = values.tensor(name, shape)
         if fmt == "fp8" and is_converted(name, shape):

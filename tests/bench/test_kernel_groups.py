@@ -24,6 +24,8 @@ NAMES = {
     "void set_mla_kv_buffer_kernel<unsigned char>(void*)": "rope, KV quantise and store",
     "nvjet_sm90_tst_64x8_64x16_4x1_v_bz_TNT": "cuBLAS GEMMs (absorb, router, head)",
     "void at::native::reduce_kernel<512, 1, at::native::ReduceOp<float> >(R)": "elementwise, reductions",
+    "assign_extend_cache_locs": "speculation, trees and slots",
+    "void VerifyTreeGreedy<int, long>(int*)": "speculation, trees and slots",
     "alloc_decode_kernel": OTHER,
 }
 

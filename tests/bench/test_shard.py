@@ -1,11 +1,13 @@
 import argparse
+import sys
 from importlib.metadata import entry_points
 
 import pytest
 import torch
 
 from sglang_glm52.bench import shard
-from sglang_glm52.bench.shard import add_arguments, run, settings, worker_environ
+from sglang_glm52.bench.shard import run, worker_environ
+from sglang_glm52.bench.shard_options import add_arguments, settings
 from sglang_glm52.cli import main
 from sglang_glm52.errors import ConfigError
 
@@ -38,6 +40,8 @@ def test_lists_are_read():
         (["--which", "theirs"], "expected host or ours"),
         (["--context", "-1"], "expected a positive number"),
         (["--kv", "fp4"], "invalid choice"),
+        (["--speculative", "3-1-4,3-1-4"], "stands twice"),
+        (["--speculative", "3-2-4"], "use 3-1-4"),
     ],
 )
 def test_a_bad_option_is_a_usage_error(argv, complaint, capsys):
@@ -57,6 +61,25 @@ def test_what_would_fail_after_the_measurement_is_refused_before_it(tmp_path):
         run(parse("--chunk", "8"))
     with pytest.raises(ConfigError, match="there is no folder .*missing; create it first"):
         run(parse("--out", str(tmp_path / "missing" / "out.json")))
+
+
+def test_settings_of_rounds_are_read():
+    args = parse("--speculative", "3-1-4,1-1-2")
+    assert [str(each) for each in args.speculative] == ["3-1-4", "1-1-2"]
+    assert settings(args)["speculative"] == ["3-1-4", "1-1-2"] and settings(parse())["speculative"] == []
+
+
+def test_a_picture_needs_rounds_at_batch_1(tmp_path):
+    plot = ["--plot", str(tmp_path / "a.png")]
+    for argv in (plot, [*plot, "--speculative", "3-1-4", "--batch", "16"]):
+        with pytest.raises(ConfigError, match="--plot draws rounds at batch 1; add --speculative 3-1-4"):
+            run(parse(*argv))
+
+
+def test_a_picture_needs_matplotlib(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    with pytest.raises(ConfigError, match=r"pip install 'sglang-glm52\[plot\]'"):
+        run(parse("--plot", str(tmp_path / "a.png"), "--speculative", "3-1-4"))
 
 
 @without_gpu
@@ -82,10 +105,11 @@ def test_the_users_environment_wins_over_the_benchs_defaults():
 
 
 @without_gpu
-def test_a_measuring_process_that_fails_ends_the_command(monkeypatch, capsys, tmp_path):
+@pytest.mark.parametrize("speculative", [[], ["--speculative", "3-1-4"]])
+def test_a_measuring_process_that_fails_ends_the_command(speculative, monkeypatch, capsys, tmp_path):
     """Past the check for a GPU the worker itself fails for want of one."""
     monkeypatch.setattr(shard, "_gpu_gb", lambda: 150.0)
-    assert run(parse("--layers", "4", "--out", str(tmp_path / "out.json"))) == 1
+    assert run(parse("--layers", "4", "--out", str(tmp_path / "out.json"), *speculative)) == 1
     captured = capsys.readouterr()
     assert "measuring host failed with exit status 1" in captured.err and captured.out == ""
     assert not (tmp_path / "out.json").exists()

@@ -24,6 +24,8 @@ def test_a_result_survives_its_file(tmp_path):
         weight_gb=95.5,
         experts_hit={1: 8.0, 16: 101.5},
         phases={"prefill 8192": Phase.of([900.0], [table(800.0)])},
+        draft_class="sglang.srt.models.deepseek_nextn.DeepseekV3ForCausalLMNextN",
+        accepted={"EAGLE 3-1-4 batch 1": 0.25},
     )
     result.write(tmp_path / "host.json")
     assert ShardResult.read(tmp_path / "host.json") == result

@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sglang_glm52.bench.shard_spec import MAX_NEW_TOKENS, PAGE, ShardSpec
+from sglang_glm52.bench.shard_spec import MAX_NEW_TOKENS, PAGE, ShardSpec, new_tokens
+from sglang_glm52.bench.speculation import Speculation
 
 SPEC = ShardSpec(
     which="ours",
@@ -23,6 +24,24 @@ SPEC = ShardSpec(
 
 def test_a_spec_survives_its_json():
     assert ShardSpec.from_json(SPEC.to_json()) == SPEC
+
+
+ROUNDS = replace(SPEC, speculations=(Speculation(3, 1, 4), Speculation(5, 1, 6)))
+
+
+def test_settings_of_rounds_survive_their_json():
+    assert ShardSpec.from_json(ROUNDS.to_json()) == ROUNDS
+
+
+def test_rounds_start_with_the_first_setting():
+    flags = ROUNDS.server_args()
+    assert flags[flags.index("--speculative-num-steps") + 1] == "3" and "--disable-radix-cache" in flags
+    assert "--speculative-algorithm" not in SPEC.server_args()
+
+
+def test_rounds_have_room_for_every_draft_token():
+    assert new_tokens(()) == MAX_NEW_TOKENS and ROUNDS.new_tokens > 6 * MAX_NEW_TOKENS
+    assert ROUNDS.max_total_tokens() >= 16 * (4096 + ROUNDS.new_tokens)
 
 
 def test_both_classes_get_the_same_flags():
@@ -46,6 +65,16 @@ def test_sglang_knows_every_flag(kv):
     assert args.load_format == "dummy" and args.kv_cache_dtype == kv and args.cuda_graph_bs == [1, 16]
     assert args.disable_piecewise_cuda_graph and args.disable_shared_experts_fusion
     assert args.chunked_prefill_size == 8192 and args.max_running_requests == 16
+
+
+def test_sglang_knows_the_flags_of_rounds():
+    from sglang.srt.server_args import ServerArgs
+
+    parser = argparse.ArgumentParser()
+    ServerArgs.add_cli_args(parser)
+    args = parser.parse_args(ROUNDS.server_args())
+    assert (args.speculative_num_steps, args.speculative_eagle_topk, args.speculative_num_draft_tokens) == (3, 1, 4)
+    assert args.speculative_algorithm == "EAGLE" and args.disable_radix_cache
 
 
 @given(

@@ -1,8 +1,11 @@
-"""int4 experts with a scale a token on the GPU against plain torch with the same roundings.
+"""int4 experts with a scale a token on the GPU against plain torch.
 
-Those include bf16 for what the grouped GEMM writes: left in float32, one in thirty inner values would fall on the other
-side of an FP8 rounding edge, and rows would differ by 1.5 % on average and 4 % at most. Rounded alike, what is left is
-the bf16 of the second GEMM after its scale and of the sum (0.3 % at most), and the order in which the GEMM adds.
+The inner activations are rounded to FP8 on both sides, after a GEMM that adds in another order and writes bf16. What
+lies near a rounding edge falls on different sides. If all values did so independently, each would differ by the root of
+two times the rounding error of e4m3, 2.6 % (steps of 1/16 to 1/8, over the root of 12): 3.7 %, and a row, in which a
+few large values count most, by up to a third more. So 5 % bounds a row's difference. It is noise without a direction: a
+row's projection on the expected one must be 1, to 3.7 % over the root of some 100 values that count, and four times
+that for the worst of many rows; a scale or a weight that is applied wrongly moves it.
 """
 
 from __future__ import annotations
@@ -20,7 +23,8 @@ pytestmark = pytest.mark.gpu
 
 NUM_EXPERTS, HIDDEN, INNER, TOPK = 16, 1024, 256, 4
 FACTOR = 2.5
-BOUND = 1e-2  # of the norm of the difference over the norm of the result
+BOUND = 0.05  # of the norm of the difference over the norm of the result
+LEAN = 0.015  # of the projection's distance from 1
 
 
 @cache
@@ -62,6 +66,8 @@ def test_equals_the_reference(method: str, num_tokens: int, has_all_experts: boo
     ids = ids.int() if has_all_experts else torch.where(ids < NUM_EXPERTS // 2, ids, -1).int()
     layer = make_layer(w13, w2)
     got = apply_int4_experts(*layer, x.cuda(), weights.cuda(), ids.cuda(), FACTOR).float().cpu()
-    want = FACTOR * reference.int4_experts(x, w13, w2, weights, ids, torch.bfloat16)
-    for row, (a, b) in enumerate(zip(got, want, strict=True)):
-        assert (a - b).norm() <= BOUND * b.norm(), f"row {row}: {(a - b).norm() / b.norm():.2e}"
+    want = FACTOR * reference.int4_experts(x, w13, w2, weights, ids)
+    difference = ((got - want).norm(dim=1) / want.norm(dim=1)).nan_to_num()  # 0 / 0 where no expert is here
+    lean = ((got * want).sum(dim=1) / want.square().sum(dim=1) - 1.0).nan_to_num().abs()
+    print(f"rows differ by {difference.mean():.2e}, at most {difference.max():.2e}; lean at most {lean.max():.2e}")
+    assert (got[want.norm(dim=1) == 0] == 0).all() and difference.max() < BOUND and lean.max() < LEAN

@@ -38,7 +38,6 @@ def test_the_defaults_are_supported():
         ({"enable_eplb": True}, "--enable-eplb"),
         ({"expert_distribution_recorder_mode": "stat"}, "--expert-distribution-recorder-mode"),
         ({"ep_num_redundant_experts": 2}, "--ep-num-redundant-experts"),
-        ({"speculative_eagle_topk": 4}, "--speculative-eagle-topk 1"),
     ],
 )
 def test_an_option_is_refused_by_its_flag(changes, flag):

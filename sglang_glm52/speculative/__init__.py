@@ -1,0 +1,1 @@
+"""Speculation with chains of draft tokens in plain torch, for the CPU engine, which lacks the host's kernels."""

@@ -1,0 +1,162 @@
+"""The compact KV pool on a GPU: the output of SGLang's pool bit for bit, and more tokens in the same memory.
+
+Both pools are read and written by the same kernels and, given as many tokens, hand out the same slots, so nothing may
+differ. The scheduler gets all prompts of a job in one message, so its batches are the same too; a second run with
+SGLang's pool shows that runs can be compared bit by bit at all. Prompts are longer than index_topk = 2048 where the
+indexer's keys decide the result.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from planner.engine_memory import measure
+
+from sglang_glm52.memory.compact_cell import PoolShape, compact_cell
+from sglang_glm52.planner.kv import FP8, Pool, kv_bytes, slots
+from sglang_glm52.planner.model import read_model
+from sglang_glm52.testing.engine import Job, Run, run_engine
+from sglang_glm52.tiny import build
+from sglang_glm52.tiny.tokenizer import VOCAB_SIZE
+
+pytestmark = pytest.mark.gpu
+
+VARIABLE = "SGLANG_GLM52_KV_POOL"
+SCORED = 64  # last positions of a prompt
+CROWD, CROWD_PROMPT, CROWD_NEW = 6, 2560, 512
+POOL_TOKENS = 272 * 64  # the prompts of the crowd fill 240 pages, and its requests grow to 288
+EAGLE = {
+    "speculative_algorithm": "EAGLE",
+    "speculative_num_steps": 1,
+    "speculative_eagle_topk": 1,
+    "speculative_num_draft_tokens": 2,
+}
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Layers 0, 1, 2 and 6 of eight have an indexer."""
+    return build(tmp_path_factory.mktemp("compact") / "model", preset="gpu", fmt="bf16")
+
+
+def draw(length: int) -> list[int]:
+    rng = random.Random(length)
+    return [rng.randrange(256) for _ in range(length)]
+
+
+def scored(prompt: list[int], max_new_tokens: int = 16) -> Job:
+    return Job([prompt], max_new_tokens, score_from=len(prompt) - SCORED, vocab_size=VOCAB_SIZE)
+
+
+@cache
+def jobs() -> tuple[Job, ...]:
+    """A dense prefill, one that ends beyond index_topk, one that reuses its prefix, and a crowd."""
+    long = draw(3000)
+    crowd = [draw(CROWD_PROMPT + i)[:CROWD_PROMPT] for i in range(CROWD)]
+    return (
+        scored(draw(96)),
+        scored(long),
+        scored([*long[:2700], *draw(200)]),
+        Job(crowd, CROWD_NEW, score_from=-1, vocab_size=VOCAB_SIZE),
+    )
+
+
+def serve(checkpoint: Path, pool: str, speculation: dict[str, object]) -> list[list[Run]]:
+    return run_engine(
+        checkpoint,
+        [replace(job, score_from=-1) if speculation else job for job in jobs()],
+        device="cuda",
+        # The second and third: admit a request when a tenth of its new tokens fits, which is the whole crowd.
+        environ={VARIABLE: pool, "SGLANG_INIT_NEW_TOKEN_RATIO": "0.1", "SGLANG_MIN_NEW_TOKEN_RATIO_FACTOR": "1.0"},
+        kv_cache_dtype=FP8,
+        chunked_prefill_size=1024,
+        disable_piecewise_cuda_graph=True,
+        cuda_graph_max_bs=8,
+        max_running_requests=8,
+        max_total_tokens=POOL_TOKENS,
+        context_length=8192,
+        **speculation,
+    )
+
+
+@pytest.mark.parametrize("speculation", [{}, EAGLE], ids=["plain", "eagle"])
+def test_the_output_is_that_of_the_hosts_pool(checkpoint: Path, speculation: dict[str, object]) -> None:
+    host, again, compact = (serve(checkpoint, pool, speculation) for pool in ("host", "host", "compact"))
+    _, _, [reused], crowd = compact
+    assert reused.cached_tokens >= 2688, "the prefix cache was not used"
+    assert speculation or sum(run.retractions for run in crowd) > 0, "nothing was retracted: the pool is too large"
+    assert_same(again, host, "two runs with SGLang's pool differ, so nothing can be compared bit by bit")
+    assert_same(compact, host, "the compact pool's output is not that of SGLang's pool")
+
+
+def assert_same(got: list[list[Run]], want: list[list[Run]], message: str) -> None:
+    for j, (ours, theirs) in enumerate(zip(got, want, strict=True)):
+        for p, (a, b) in enumerate(zip(ours, theirs, strict=True)):
+            where = f"{message}: job {j}, prompt {p}"
+            counts = [(r.cached_tokens, r.retractions, r.draft_rounds, r.correct_drafts) for r in (a, b)]
+            assert counts[0] == counts[1], f"{where}: {counts}"
+            assert a.output_ids == b.output_ids, where
+            for name in ("chosen", "prompt_logprobs", "output_logprobs"):
+                x, y = getattr(a, name), getattr(b, name)
+                assert x.shape == y.shape and np.isfinite(x).all(), f"{where}: {name}"
+                assert np.array_equal(x, y), f"{where}: {name} by up to {np.abs(x - y).max()}"
+
+
+def test_the_same_fraction_holds_more_tokens_in_the_same_bytes(checkpoint: Path) -> None:
+    flags = (
+        *("--device", "cuda", "--dtype", "bfloat16", "--kv-cache-dtype", FP8, "--mem-fraction-static", "0.5"),
+        *("--disable-cuda-graph", "--disable-piecewise-cuda-graph", "--context-length", "8192"),
+    )
+    host, compact = (measure(checkpoint, *flags, environ={VARIABLE: pool}) for pool in ("host", "compact"))
+    print({name: (host[name], compact[name]) for name in ("pool", "tokens", "kv", "rest_bytes")})
+    assert host["pool"].startswith("sglang.") and compact["pool"].startswith("sglang_glm52.")
+
+    arch = read_model(checkpoint).arch
+    bytes_a_token = kv_bytes(arch, FP8, Pool.COMPACT, use_mtp=False).total
+    assert compact["kv"] == slots(compact["tokens"]) * bytes_a_token == slots(compact["tokens"]) * (8 * 656 + 4 * 132)
+    host_cell = kv_bytes(arch, FP8, Pool.HOST, use_mtp=False).accounted
+    shape = PoolShape(latent_bytes=656, key_bytes=132, num_layers=8, num_with_keys=4, num_draft_layers=0)
+    cells = {"host": host_cell, "compact": compact_cell(host_cell, shape)}
+    for found, cell in ((host, cells["host"]), (compact, cells["compact"])):
+        assert found["tokens"] == int(found["rest_bytes"]) // cell // 64 * 64
+    gain = (compact["tokens"] / compact["rest_bytes"]) / (host["tokens"] / host["rest_bytes"])
+    assert gain == pytest.approx(788 * 8 / bytes_a_token, rel=1e-3)  # 1.091; 1.139 for the published model
+    assert compact["kv"] / compact["rest_bytes"] == pytest.approx(host["kv"] / host["rest_bytes"], rel=1e-3)
+
+
+def test_kernels_and_cpu_copies_find_the_same_bytes_in_both_pools() -> None:
+    from sglang.srt.mem_cache.memory_pool import DSATokenToKVPool
+
+    from sglang_glm52.memory.compact_pool import compact_pool_class
+
+    args = {"page_size": 64, "dtype": torch.float8_e4m3fn, "kv_lora_rank": 512, "qk_rope_head_dim": 64, "layer_num": 4}
+    args |= {"device": "cuda", "kv_cache_dim": 656, "enable_memory_saver": False, "index_head_dim": 128}
+    pools = [c(512, start_layer=0, end_layer=4, **args) for c in (DSATokenToKVPool, compact_pool_class([0, 3]))]
+    torch.manual_seed(0)
+    position = torch.arange(150, device="cuda")  # two whole pages and part of a third
+    loc = torch.tensor([1, 4, 2], device="cuda")[position // 64] * 64 + position % 64
+    for layer in (0, 3):
+        keys = torch.randn(150, 128, device="cuda").to(torch.float8_e4m3fn)
+        scales = torch.rand(150, 1, device="cuda")
+        for pool in pools:
+            pool.set_index_k_scale_buffer(layer, loc, keys, scales)
+        pages = torch.tensor([1, 4, 2], dtype=torch.int32, device="cuda")
+        for reader in ("get_index_k_continuous", "get_index_k_scale_continuous"):
+            a, b = (getattr(pool, reader)(layer, 150, pages) for pool in pools)
+            assert torch.equal(a, b) and a.any()
+        assert torch.equal(*(pool.get_index_k_with_scale_buffer(layer) for pool in pools))
+    with pytest.raises(LookupError, match="layer 1 has no indexer"):
+        pools[1].set_index_k_scale_buffer(1, loc, keys, scales)
+
+    copies = [pool.get_cpu_copy(loc) for pool in pools]
+    target = torch.tensor([6, 3, 5], device="cuda")[position // 64] * 64 + position % 64
+    for pool, copy in zip(pools, copies, strict=True):
+        pool.load_cpu_copy(copy, target)
+    for layer in (0, 3):
+        assert torch.equal(*(pool.get_index_k_with_scale_buffer(layer) for pool in pools))
