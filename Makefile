@@ -4,7 +4,8 @@
 # make test-gpu  the tests that need a GPU
 # make clean     remove both environments and all caches
 #
-# PYTHON=/path/to/python3.11 picks the interpreter both environments are made with.
+# PYTHON=/path/to/python3.11 picks the interpreter both environments are made with. TEST_PROCESSES=1 runs the tests one
+# after the other; each process may start a server of some 4 GB.
 
 .DEFAULT_GOAL := test
 .DELETE_ON_ERROR:
@@ -21,6 +22,7 @@ CHECK_PYTHON = @'$(PYTHON)' -c '$(IS_SUPPORTED)' 2>/dev/null || { \
     echo "PYTHON='$(PYTHON)' ($$('$(PYTHON)' --version 2>&1)) is not a Python 3.10, 3.11 or 3.12;" \
          "set PYTHON=/path/to/python3.11" >&2; exit 2; }
 
+TEST_PROCESSES := 2
 VENV := .venv/.complete
 REFERENCE := .venv-reference/.complete
 
@@ -28,7 +30,7 @@ demo: $(VENV)
 	.venv/bin/glm52 demo
 
 test: $(VENV) $(REFERENCE)
-	.venv/bin/python -m pytest -m "not gpu"
+	.venv/bin/python -m pytest -m "not gpu" --numprocesses $(TEST_PROCESSES) --dist loadfile
 
 lint: $(VENV)
 	.venv/bin/ruff check .
