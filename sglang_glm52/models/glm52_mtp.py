@@ -33,7 +33,6 @@ from transformers import PretrainedConfig
 
 from sglang_glm52.arch import Glm52Arch
 from sglang_glm52.env import settings
-from sglang_glm52.errors import ConfigError
 from sglang_glm52.host.guard import require_host
 from sglang_glm52.models.attention import Glm52Attention
 from sglang_glm52.models.config import read_arch
@@ -110,7 +109,7 @@ class GlmMoeDsaForCausalLMNextN(nn.Module):
     Parameters are named as in the checkpoint: `model.layers.{num_layers}.*`.
 
     Raises:
-        HostMismatchError, ConfigError: as the target model; ConfigError too for a checkpoint without an MTP layer.
+        HostMismatchError, ConfigError: as the target model.
     """
 
     def __init__(
@@ -119,11 +118,6 @@ class GlmMoeDsaForCausalLMNextN(nn.Module):
         super().__init__()
         require_host()
         self.config, self.arch = config, read_arch(config)
-        if self.arch.num_mtp_layers == 0:
-            raise ConfigError(
-                "the checkpoint has no MTP layer (num_nextn_predict_layers is 0); start the server without "
-                "--speculative-algorithm, or use a checkpoint that has one"
-            )
         check_supported(self.arch, get_global_server_args(), get_pp_group())
         self.quant_config = quant_config_for(self.arch.quant, quant_config)
         self.shares_selection = shares_selection(settings().mtp_index_share, self.arch.index_share_for_mtp)

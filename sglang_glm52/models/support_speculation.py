@@ -15,7 +15,13 @@ def check_speculation(arch: Glm52Arch, args: ServerArgs) -> None:
     """Raise ConfigError for an option that together with --speculative-algorithm gives wrong results or fails late."""
     if args.speculative_algorithm is None:
         return
-    if args.speculative_algorithm == EAGLE and arch.num_mtp_layers == 0:
+    if args.speculative_algorithm != EAGLE:
+        raise ConfigError(
+            f"--speculative-algorithm {args.speculative_algorithm}: this model drafts with its own MTP layer; use "
+            "EAGLE (or NEXTN, the same). The host's other ways verify trees of drafts, and it moves kept indexer keys "
+            "by pages as if they were tokens"
+        )
+    if arch.num_mtp_layers == 0:
         raise ConfigError(
             "--speculative-algorithm EAGLE drafts with the checkpoint's MTP layer, and this one has none "
             "(num_nextn_predict_layers is 0); start the server without --speculative-algorithm, or use a checkpoint "
@@ -42,6 +48,10 @@ def check_speculation(arch: Glm52Arch, args: ServerArgs) -> None:
                 args.enable_return_hidden_states,
                 "the host takes hidden states of other requests' rows",
             ),
+            "--speculative-adaptive": (
+                args.speculative_adaptive,
+                "the host's attention backends keep the number of draft tokens that they were built with",
+            ),
         },
     )
     if args.device == "cpu":
@@ -49,11 +59,6 @@ def check_speculation(arch: Glm52Arch, args: ServerArgs) -> None:
 
 
 def _check_cpu(args: ServerArgs) -> None:
-    algorithm = args.speculative_algorithm
-    if algorithm != EAGLE:
-        raise ConfigError(
-            f"--speculative-algorithm {algorithm} needs a GPU; the CPU engine does EAGLE (or NEXTN, the same)"
-        )
     is_lossy = min(args.speculative_accept_threshold_single, args.speculative_accept_threshold_acc) < 1.0
     _refuse(
         "with --speculative-algorithm on the CPU engine",
@@ -62,7 +67,6 @@ def _check_cpu(args: ServerArgs) -> None:
                 is_lossy,
                 "drafts are kept only where the output stays distributed as without them",
             ),
-            "--speculative-adaptive": (args.speculative_adaptive, "steps are planned for one length of draft"),
             "--enable-dp-attention": (args.enable_dp_attention, "the host puts what idle ranks draft on a GPU"),
             "SGLANG_ENABLE_OVERLAP_PLAN_STREAM": (
                 envs.SGLANG_ENABLE_OVERLAP_PLAN_STREAM.get(),
