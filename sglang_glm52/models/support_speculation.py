@@ -6,7 +6,9 @@ from sglang.srt.environ import envs
 from sglang.srt.server_args import ServerArgs
 
 from sglang_glm52.arch import Glm52Arch
+from sglang_glm52.env import settings
 from sglang_glm52.errors import ConfigError
+from sglang_glm52.models.index_share import shares_selection
 
 EAGLE = "EAGLE"  # the host turns NEXTN into it
 
@@ -54,6 +56,12 @@ def check_speculation(arch: Glm52Arch, args: ServerArgs) -> None:
             ),
         },
     )
+    is_shared = shares_selection(settings().mtp_index_share, arch.index_share_for_mtp)
+    if is_shared and args.disaggregation_mode == "decode":
+        raise ConfigError(
+            "--disaggregation-mode decode with --speculative-algorithm: the selection that a draft round shares is "
+            "made where the prompt was computed and is not sent; set SGLANG_GLM52_MTP_INDEX_SHARE=off"
+        )
     if args.device == "cpu":
         _check_cpu(args)
 

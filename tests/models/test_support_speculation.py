@@ -54,6 +54,14 @@ def test_a_switch_of_the_hosts_is_refused_on_the_cpu_engine(monkeypatch, name, v
         check_speculation(ARCH, server_args(**EAGLE, device="cpu"))
 
 
+def test_a_decode_server_has_no_selection_to_share():
+    """A prompt is computed elsewhere, so a pool row would still hold the selection of its last user."""
+    args = server_args(**EAGLE, device="cuda", disaggregation_mode="decode")
+    with pytest.raises(ConfigError, match="SGLANG_GLM52_MTP_INDEX_SHARE=off"):
+        check_speculation(replace(ARCH, index_share_for_mtp=True), args)
+    check_speculation(replace(ARCH, index_share_for_mtp=False), args)
+
+
 def test_a_checkpoint_without_an_mtp_layer_cannot_draft():
     with pytest.raises(ConfigError, match="num_nextn_predict_layers is 0"):
         check_speculation(replace(ARCH, num_mtp_layers=0), server_args(**EAGLE))
