@@ -30,7 +30,7 @@ demo: $(VENV)
 	.venv/bin/glm52 demo
 
 test: $(VENV) $(REFERENCE)
-	.venv/bin/python -m pytest -m "not gpu" --numprocesses $(TEST_PROCESSES) --dist loadfile
+	.venv/bin/python -m pytest -m "not gpu" --numprocesses $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder
 
 lint: $(VENV)
 	.venv/bin/ruff check .
