@@ -46,9 +46,7 @@ def _parts(model: Model, parallel: Parallel, engine: Engine) -> Iterator[tuple[s
         if kind in ("embeddings", "output head"):
             count = count // arch.vocab_size * padded_vocab(arch.vocab_size, ranks)
         yield kind, -(-count // ranks)
-        if info.name.endswith(
-            ".kv_b_proj.weight"
-        ):  # Glm52Attention.absorb_kv_b: w_kc and w_vc, beside kv_b_proj itself
+        if info.name.endswith(".kv_b_proj.weight"):  # absorb_kv_b makes w_kc and w_vc, beside kv_b_proj itself
             yield MTP if kind == MTP else ABSORBED, math.prod(info.shape) * engine.item_bytes // ranks
     # One table for all layers and the indexers: the host caches it by its arguments.
     yield ROPE, arch.max_positions * arch.qk_rope_head_dim * engine.rope_item_bytes

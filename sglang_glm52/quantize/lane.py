@@ -52,10 +52,7 @@ class StreamLane:
     def __init__(self, device: torch.device, api: Any) -> None:
         self._device, self._api = device, api
         self._stream = api.Stream(device)
-        self._uploaded, self._downloaded = (
-            api.Event(blocking=True),
-            api.Event(blocking=True),
-        )  # they wait without a core
+        self._uploaded, self._downloaded = api.Event(blocking=True), api.Event(blocking=True)  # wait without a core
         self._incoming, self._outgoing = self._host_memory(0), self._host_memory(0)
 
     def entered(self) -> AbstractContextManager[Any]:

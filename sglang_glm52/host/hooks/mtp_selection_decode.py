@@ -14,14 +14,13 @@ from typing import Any
 
 import torch
 
-from sglang_glm52.arch import is_glm52
+from sglang_glm52.host.draft_worker import round_selections
 
 
 def keep_after_verify(original: Callable[..., None], self: Any, batch: Any, batch_result: Any) -> None:
     """AROUND `EagleDraftWorker._draft_extend_for_decode`."""
-    is_ours = is_glm52(self.draft_runner.model_config.hf_config)
-    selections = self.draft_runner.model.selections if is_ours else None
-    if selections is None or self.speculative_num_steps == 1:  # one step makes no use of a selection
+    selections = round_selections(self)
+    if selections is None:
         return original(self, batch, batch_result)
     selections.begin_extend()
     original(self, batch, batch_result)

@@ -15,14 +15,13 @@ from typing import Any
 
 import torch
 
-from sglang_glm52.arch import is_glm52
+from sglang_glm52.host.draft_worker import round_selections
 
 
 def keep_after_prefill(original: Callable[..., Any], self: Any, batch: Any, *args: Any, **kwargs: Any) -> Any:
     """AROUND `EagleDraftWorker._draft_extend_for_prefill`."""
-    is_ours = is_glm52(self.draft_runner.model_config.hf_config)
-    selections = self.draft_runner.model.selections if is_ours else None
-    if selections is None or self.speculative_num_steps == 1:
+    selections = round_selections(self)
+    if selections is None:
         return original(self, batch, *args, **kwargs)
     selections.begin_extend()
     draft_input = original(self, batch, *args, **kwargs)
