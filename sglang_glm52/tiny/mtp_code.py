@@ -86,6 +86,16 @@ def accept_lengths(
         yield first, committed
 
 
+def count_rounds(code: MtpCode, first: int, num_tokens: int, num_steps: int) -> int:
+    """Draft rounds of a greedy request of `num_tokens`, of which the prefill gave `first`."""
+    total, rounds = 1, 0
+    for _, committed in accept_lengths(code.successor, code.misled, first, num_steps):
+        if total >= num_tokens:
+            break
+        total, rounds = total + committed, rounds + 1
+    return rounds
+
+
 def expected_accept_length(successor: Sequence[int], misled: Collection[int], start: int, num_steps: int) -> float:
     """Mean tokens a round commits, from 1 to num_steps + 1, over the rounds that an endless request comes to repeat."""
     rounds: dict[int, int] = {}  # in order of their first coming

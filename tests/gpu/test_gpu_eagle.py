@@ -20,7 +20,7 @@ import pytest
 from sglang_glm52.arch import Glm52Arch
 from sglang_glm52.testing.engine import Job, Run, run_engine
 from sglang_glm52.tiny import build
-from sglang_glm52.tiny.mtp_code import MtpCode, accept_lengths
+from sglang_glm52.tiny.mtp_code import MtpCode, count_rounds
 from sglang_glm52.tiny.tokenizer import VOCAB_SIZE
 from sglang_glm52.tiny.values import PRINTABLE, Values
 
@@ -125,20 +125,10 @@ def test_the_output_is_that_without_speculation(case: Case, checkpoint, plain) -
         label = f"{case}, {len(prompt)} tokens"
         assert run.output_ids == want.output_ids, label
         mean = np.abs(run.output_logprobs - want.output_logprobs).mean()
-        rounds = expected_rounds(code, run.output_ids[0], case.num_steps)
+        rounds = count_rounds(code, run.output_ids[0], NUM_NEW, case.num_steps)
         print(
             f"{label}: {run.draft_rounds} rounds, {rounds} built in, {run.correct_drafts} drafts accepted, "
             f"mean |difference| {mean:.4f}"
         )
         assert run.draft_rounds == rounds, label
         assert mean < case.bound, f"{label}: mean |difference| {mean:.4f} >= {case.bound:.4f}"
-
-
-def expected_rounds(code: MtpCode, first: int, num_steps: int) -> int:
-    """Rounds that commit the NUM_NEW - 1 tokens after `first`, which the prefill gave."""
-    total, rounds = 0, 0
-    for _, committed in accept_lengths(code.successor, code.misled, first, num_steps):
-        if total >= NUM_NEW - 1:
-            break
-        total, rounds = total + committed, rounds + 1
-    return rounds

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +11,7 @@ from speculative.drafting import OVERRIDES, build_model, make_prompts, serve
 
 from sglang_glm52.arch import Glm52Arch
 from sglang_glm52.testing.engine import Job, Run
-from sglang_glm52.tiny.mtp_code import MtpCode, accept_lengths
+from sglang_glm52.tiny.mtp_code import count_rounds
 from sglang_glm52.tiny.presets import make_config
 from sglang_glm52.tiny.weights import make_values
 
@@ -63,18 +62,10 @@ def assert_same(drafted: list[Run], alone: list[Run]) -> None:
             assert a.output_ids == b.output_ids[: len(a.output_ids)], f"prompt {place}"
 
 
-def rounds_by_walking(code: MtpCode, first: int, num_tokens: int, num_steps: int) -> int:
-    """Draft rounds that a request of `num_tokens` takes; `first` is the token that its prefill gave."""
-    committed = itertools.accumulate(
-        length for _, length in accept_lengths(code.successor, code.misled, first, num_steps)
-    )
-    return next(rounds for rounds, total in enumerate(committed, 1) if total + 1 >= num_tokens)
-
-
 def assert_acceptance(drafted: list[Run], acceptance: float, num_steps: int) -> None:
     code = make_values(Glm52Arch.from_config(make_config("cpu", OVERRIDES)), 0, acceptance).code
     for place, run in enumerate(drafted):
-        want = rounds_by_walking(code, run.output_ids[0], len(run.output_ids), num_steps)
+        want = count_rounds(code, run.output_ids[0], len(run.output_ids), num_steps)
         assert run.draft_rounds == want, f"prompt {place}"
 
 

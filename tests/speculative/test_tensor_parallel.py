@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from speculative.drafting import OVERRIDES, build_model, make_prompts, serve
-from speculative.test_greedy_equality import rounds_by_walking
 
 from sglang_glm52.arch import Glm52Arch
 from sglang_glm52.testing.engine import Job
+from sglang_glm52.tiny.mtp_code import count_rounds
 from sglang_glm52.tiny.presets import make_config
 from sglang_glm52.tiny.weights import make_values
 
@@ -25,4 +25,4 @@ def test_two_ranks_follow_the_checkpoints_text(tmp_path: Path) -> None:
         for _ in range(NUM_NEW):
             expected.append(token := code.successor[token])
         assert run.output_ids == expected
-        assert run.draft_rounds == rounds_by_walking(code, expected[0], NUM_NEW, NUM_STEPS)
+        assert run.draft_rounds == count_rounds(code, expected[0], NUM_NEW, NUM_STEPS)
