@@ -1,9 +1,9 @@
-"""The compact KV pool on a GPU: the output of SGLang's pool bit for bit, and more tokens in the same memory.
+"""The compact KV pool on a GPU: the output of SGLang's pool, and more tokens in the same memory.
 
-Both pools are read and written by the same kernels and, given as many tokens, hand out the same slots, so nothing may
-differ. The scheduler gets all prompts of a job in one message, so its batches are the same too; a second run with
-SGLang's pool shows that runs can be compared bit by bit at all. Prompts are longer than index_topk = 2048 where the
-indexer's keys decide the result.
+Two runs with SGLang's own pool differ in their last bits, as its top-k writes a selection in no fixed order. So the
+checkpoint is one whose next tokens no rounding changes (as in test_gpu_eagle.py), and log-probabilities are held to
+BOUND. Prompts are longer than index_topk = 2048 where the indexer's keys decide the result: with the keys of layer 6
+stored one slot off, log-probabilities after 3000 tokens differ by 0.3 on average (CPU engine, float32).
 """
 
 from __future__ import annotations
@@ -28,6 +28,8 @@ from sglang_glm52.tiny.tokenizer import VOCAB_SIZE
 pytestmark = pytest.mark.gpu
 
 VARIABLE = "SGLANG_GLM52_KV_POOL"
+SEED, ACCEPTANCE = 0, 0.6
+BOUND = 2**0.5 * 0.12  # of the mean absolute difference of log-probabilities; test_gpu_eagle.py says why
 SCORED = 64  # last positions of a prompt
 CROWD, CROWD_PROMPT, CROWD_NEW = 6, 2560, 512
 POOL_TOKENS = 272 * 64  # the prompts of the crowd fill 240 pages, and its requests grow to 288
@@ -42,7 +44,7 @@ EAGLE = {
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Layers 0, 1, 2 and 6 of eight have an indexer."""
-    return build(tmp_path_factory.mktemp("compact") / "model", preset="gpu", fmt="bf16")
+    return build(tmp_path_factory.mktemp("compact") / "model", "gpu", "bf16", SEED, mtp_acceptance=ACCEPTANCE)
 
 
 def draw(length: int) -> list[int]:
@@ -87,25 +89,24 @@ def serve(checkpoint: Path, pool: str, speculation: dict[str, object]) -> list[l
 
 @pytest.mark.parametrize("speculation", [{}, EAGLE], ids=["plain", "eagle"])
 def test_the_output_is_that_of_the_hosts_pool(checkpoint: Path, speculation: dict[str, object]) -> None:
-    host, again, compact = (serve(checkpoint, pool, speculation) for pool in ("host", "host", "compact"))
+    host, compact = (serve(checkpoint, pool, speculation) for pool in ("host", "compact"))
     _, _, [reused], crowd = compact
     assert reused.cached_tokens >= 2688, "the prefix cache was not used"
     assert speculation or sum(run.retractions for run in crowd) > 0, "nothing was retracted: the pool is too large"
-    assert_same(again, host, "two runs with SGLang's pool differ, so nothing can be compared bit by bit")
-    assert_same(compact, host, "the compact pool's output is not that of SGLang's pool")
-
-
-def assert_same(got: list[list[Run]], want: list[list[Run]], message: str) -> None:
-    for j, (ours, theirs) in enumerate(zip(got, want, strict=True)):
+    for j, (ours, theirs) in enumerate(zip(compact, host, strict=True)):
         for p, (a, b) in enumerate(zip(ours, theirs, strict=True)):
-            where = f"{message}: job {j}, prompt {p}"
-            counts = [(r.cached_tokens, r.retractions, r.draft_rounds, r.correct_drafts) for r in (a, b)]
-            assert counts[0] == counts[1], f"{where}: {counts}"
+            where = f"job {j}, prompt {p}"
+            assert a.cached_tokens == b.cached_tokens and a.draft_rounds == b.draft_rounds, where
             assert a.output_ids == b.output_ids, where
-            for name in ("chosen", "prompt_logprobs", "output_logprobs"):
-                x, y = getattr(a, name), getattr(b, name)
-                assert x.shape == y.shape and np.isfinite(x).all(), f"{where}: {name}"
-                assert np.array_equal(x, y), f"{where}: {name} by up to {np.abs(x - y).max()}"
+            for name in ("prompt_logprobs", "output_logprobs"):
+                assert_near(f"{where}, {name}", getattr(a, name), getattr(b, name))
+
+
+def assert_near(label: str, got: np.ndarray, want: np.ndarray) -> None:
+    assert got.shape == want.shape and np.isfinite(got).all(), label
+    mean = np.abs(got - want).mean() if want.size else 0.0
+    print(f"{label}: mean |difference| {mean:.4f}")
+    assert mean < BOUND, f"{label}: mean |difference| {mean:.4f} >= {BOUND:.4f}"
 
 
 def test_the_same_fraction_holds_more_tokens_in_the_same_bytes(checkpoint: Path) -> None:
