@@ -36,6 +36,17 @@ def one_of(*choices: str) -> Callable[[str], str]:
     return parse
 
 
+def at_least(least: int) -> Callable[[str], int]:
+    """A parser of whole numbers from `least` on."""
+
+    def parse(text: str) -> int:
+        if (value := int(text)) < least:
+            raise ValueError(text)
+        return value
+
+    return parse
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """The variables' values in this process. Each field is made with `variable`."""
@@ -55,11 +66,32 @@ class Settings:
         "is what the checkpoint's `index_share_for_mtp_iteration` says",
     )
     kv_pool: str = variable(
-        "host",
-        one_of("host", "compact"),
-        "host or compact",
-        "the KV cache on CUDA: SGLang's, with indexer keys in every layer, or one with keys in the layers that have an "
-        "indexer, which holds 13.9 % more tokens in the same memory (FP8 cache)",
+        "auto",
+        one_of("auto", "compact", "host"),
+        "auto, compact or host",
+        "the KV cache on CUDA: compact, with indexer keys in the layers that have an indexer, holds 13.9 % more tokens "
+        "in the same memory (FP8 cache) than host, SGLang's, with keys in every layer; auto is compact unless an "
+        "option copies the keys of every layer (docs/memory.md)",
+    )
+    index_topk: str = variable(
+        "exact",
+        one_of("exact", "host"),
+        "exact or host",
+        "the kernel that selects positions where `--dsa-topk-backend` is left at its default: FlashInfer's, or "
+        "sgl_kernel's, which drops some of the best positions of contexts over 4,096 (docs/memory.md)",
+    )
+    indexer_rows: str = variable(
+        "all",
+        one_of("all", "shared"),
+        "all or shared",
+        "whether every GPU of attention TP selects for all rows of a long prefill, or each for its share of them "
+        "(docs/memory.md)",
+    )
+    logits_mib: int = variable(
+        1088,
+        at_least(64),
+        "a whole number of MiB, 64 or more",
+        "GPU memory in which a prefill's indexer scores are computed, a piece at a time (docs/memory.md)",
     )
 
 

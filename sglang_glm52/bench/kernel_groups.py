@@ -6,11 +6,12 @@ import re
 
 OTHER = "everything else"
 
-# First match wins, so the narrower patterns stand first. Names are demangled and include template arguments.
+# First match wins, so the narrower patterns stand first. Names are demangled and include template arguments. Bare words
+# are this package's kernels (kernels/int4_experts).
 _PATTERNS: tuple[tuple[str, str], ...] = (
     ("copies, fills, casts", r"^Mem(cpy|set)|FillFunctor|copy_kernel|CatArrayBatchedCopy"),
     ("indexer", r"mqa_logits|hadamard|act_quant_kernel|fused_store_indexer|set_k_and_s|index_kernel_indexer"),
-    ("index top-k (2048)", r"topk_transform|fast_topk|transform_index_page_table"),
+    ("index top-k (2048)", r"topk_transform|fast_topk|transform_index_page_table|RadixTopK|FilteredTopK"),
     (
         "sparse attention",
         r"splitkv_mla|flash_fwd_mla|mla_combine|sparse_(attn|attention)?_?fwd|sparse_fp8|get_mla_metadata|FlashAttnFwd",
@@ -18,9 +19,13 @@ _PATTERNS: tuple[tuple[str, str], ...] = (
     (
         "routed experts, sorting and reordering",
         r"moe_align|count_and_sort_expert|moe_sum|(pre|post)_reorder|src2dst|problem_sizes|expert_offsets"
-        r"|get_group_gemm_starts|RadixSort|radix_sort|seg_indptr|fused_align_scatter",
+        r"|get_group_gemm_starts|RadixSort|radix_sort|seg_indptr|fused_align_scatter"
+        r"|^(prepare|round_all_h|_order|_count|_start|_place|_quantize_rows|_combine)\b",
     ),
-    ("routed experts, GEMMs", r"fused_moe_kernel|GroupProblemShape|w4a8|m_grouped|grouped_gemm|moe_gemm"),
+    (
+        "routed experts, GEMMs",
+        r"fused_moe_kernel|GroupProblemShape|w4a8|m_grouped|grouped_gemm|moe_gemm|^(gate_up|down)\b",
+    ),
     ("activation, SiLU x up", r"act_and_mul|silu_and_mul|silu_mul"),
     ("router top-k (8)", r"grouped_topk|fused_gate|topkGating|biased_topk"),
     ("FP8 quantisation of activations", r"per_token_group_quant|per_token_quant|quant_8bit|per_tensor_quant"),

@@ -17,12 +17,12 @@ from sglang_glm52.errors import ConfigError
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--format", choices=("fp8", "w4afp8"), default="fp8", help="quantisation of the experts")
     parser.add_argument("--layers", type=int, default=NUM_LAYERS, help="cut the model to this many layers")
-    parser.add_argument("--batch", type=_positive_list, default=(1, 16), metavar="N,N", help="decode batch sizes")
-    parser.add_argument("--context", type=_positive, default=4096, help="tokens in the KV cache of each request")
-    parser.add_argument("--chunk", type=_positive, default=8192, help="tokens of the prefill chunk")
+    parser.add_argument("--batch", type=positive_list, default=(1, 16), metavar="N,N", help="decode batch sizes")
+    parser.add_argument("--context", type=positive, default=4096, help="tokens in the KV cache of each request")
+    parser.add_argument("--chunk", type=positive, default=8192, help="tokens of the prefill chunk")
     parser.add_argument("--kv", choices=("fp8_e4m3", "bf16"), default="fp8_e4m3", help="dtype of the KV cache")
     parser.add_argument(
-        "--which", type=_which_list, default=("host", "ours"), metavar="CLASS,CLASS", help="host, ours or both"
+        "--which", type=which_list, default=("host", "ours"), metavar="CLASS,CLASS", help="host, ours or both"
     )
     parser.add_argument(
         "--fuse-shared-experts",
@@ -75,18 +75,18 @@ def check(args: argparse.Namespace) -> None:
         raise ConfigError(f"--batch {max(args.batch)}: expected at most the {args.chunk} tokens of --chunk")
 
 
-def _positive(text: str) -> int:
+def positive(text: str) -> int:
     value = int(text)
     if value < 1:
         raise argparse.ArgumentTypeError(f"{text}: expected a positive number")
     return value
 
 
-def _positive_list(text: str) -> tuple[int, ...]:
-    return _list(text, _positive)
+def positive_list(text: str) -> tuple[int, ...]:
+    return _list(text, positive)
 
 
-def _which_list(text: str) -> tuple[str, ...]:
+def which_list(text: str) -> tuple[str, ...]:
     return _list(text, _one_of_plugins)
 
 

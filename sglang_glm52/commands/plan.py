@@ -40,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     server = parser.add_argument_group("the server")
     server.add_argument("--kv-cache-dtype", default="fp8_e4m3", metavar="TYPE", help="fp8_e4m3 (default) or bfloat16")
     server.add_argument(
-        "--pool", default="host", metavar="POOL", help="host (default): SGLang's; compact: one without unread keys"
+        "--pool", default="compact", metavar="POOL", help="compact (default): without unread keys; host: SGLang's"
     )
     server.add_argument("--chunked-prefill-size", type=int, default=CHUNKED_PREFILL_SIZE, metavar="N", help="tokens")
     server.add_argument(

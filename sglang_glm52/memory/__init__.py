@@ -1,1 +1,1 @@
-"""KV pools."""
+"""KV pools, and the memory that a prefill's indexer scores take."""

@@ -17,7 +17,7 @@ from sglang.srt.mem_cache.memory_pool import DSATokenToKVPool, MLATokenToKVPool
 from sglang.srt.platforms import current_platform
 
 from sglang_glm52.arch import is_glm52
-from sglang_glm52.env import settings
+from sglang_glm52.memory.pool_choice import chooses_compact_pool
 
 if TYPE_CHECKING:
     from sglang.srt.model_executor.model_runner import ModelRunner
@@ -25,13 +25,17 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
+def is_target(runner: ModelRunner) -> bool:
+    """Whether `runner` runs GLM-5.2 itself, not its MTP layer and not another model."""
+    return is_glm52(runner.model_config.hf_config) and not runner.is_draft_worker
+
+
 def layers_with_keys(runner: ModelRunner) -> frozenset[int] | None:
     """The layers of a runner's model that have an indexer; None where the host's pool stays as it is.
 
-    It stays for other models, for the MTP layer, whose only layer has an indexer, and with SGLANG_GLM52_KV_POOL=host.
+    It stays for other models, for the MTP layer, whose only layer has an indexer, and where `pool_choice.py` says so.
     """
-    is_ours = is_glm52(runner.model_config.hf_config)
-    if not is_ours or runner.is_draft_worker or settings().kv_pool == "host":
+    if not is_target(runner) or not chooses_compact_pool(runner.server_args):
         return None
     kinds, stage = runner.model.arch.indexer_types, range(runner.start_layer, runner.end_layer)
     full = frozenset(layer for layer in stage if kinds[layer] == "full")
@@ -57,7 +61,7 @@ class CompactDsaKVPool(DSATokenToKVPool):
 
     A page is the host's: [page_size * 128 FP8 numbers | page_size float32 scales] bytes, and so are the methods that
     read and write one layer. What goes over all layers stands here. The host's `get_state_buf_infos` and its host-side
-    pools name every layer's pages and raise; `models/support.py` refuses the options that would come to them.
+    pools name every layer's pages and raise; `pool_choice.py` has the options that would come to them.
     """
 
     indexer_layers: frozenset[int]  # by the model's numbers; set by `compact_pool_class`

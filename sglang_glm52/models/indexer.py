@@ -3,8 +3,8 @@
     score[t, s] = sum_h weight[t, h] * relu(q[t, h] . k[s]),  weight = (x @ weights_proj) * H^-0.5 * D^-0.5  (h: heads)
 
 and the `index_topk` best positions s <= t are kept. CUDA runs the host's indexer (FP8 keys and queries after a Hadamard
-rotation, which leaves dot products unchanged); the CPU runs the class below in the model's dtype. Both have the same
-parameters, so a checkpoint loads into either.
+rotation, which leaves dot products unchanged), whose prefill scores `memory/bounded_indexer.py` computes in pieces; the
+CPU runs the class below in the model's dtype. Both have the same parameters, so a checkpoint loads into either.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ def build_indexer(
     """The indexer of a full layer for the device the engine runs on."""
     if not is_cuda():
         return TorchIndexer(arch, quant_config, add_prefix("indexer", prefix))
-    from sglang.srt.layers.attention.dsa.dsa_indexer import Indexer
+    from sglang_glm52.memory.bounded_indexer import BoundedIndexer
 
-    return Indexer(
+    return BoundedIndexer(
         hidden_size=arch.hidden_size,
         index_n_heads=arch.index_num_heads,
         index_head_dim=arch.index_head_dim,

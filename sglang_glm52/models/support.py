@@ -12,6 +12,7 @@ from sglang_glm52.arch import Glm52Arch
 from sglang_glm52.arch_quant import GROUP_SIZE
 from sglang_glm52.env import settings
 from sglang_glm52.errors import ConfigError
+from sglang_glm52.memory.pool_choice import options_that_copy_keys
 from sglang_glm52.models.support_speculation import check_speculation
 
 HOPPER = (9, 0)  # compute capability
@@ -38,24 +39,28 @@ def check_supported(arch: Glm52Arch, args: ServerArgs, pp_group: GroupCoordinato
         raise ConfigError(f"GLM-5.2 does not support {', '.join(given)}; start the server without it")
     check_speculation(arch, args)
     _check_pool(args)
+    _check_mixed_chunk(args)
     _check_experts_split(arch, args.tp_size, args.ep_size)
     _check_stage(arch, pp_group.rank_in_group, pp_group.world_size)
 
 
 def _check_pool(args: ServerArgs) -> None:
-    """Options that copy indexer keys of all layers to another machine or to the host's memory need a pool with them."""
-    if settings().kv_pool == "host":
-        return
-    refused = {
-        "--disaggregation-mode": args.disaggregation_mode != "null",
-        "--enable-hierarchical-cache": args.enable_hierarchical_cache,
-        "--enable-hisparse": args.enable_hisparse,
-    }
-    given = [flag for flag, is_set in refused.items() if is_set]
-    if given:
+    """A compact pool that the user insists on cannot serve options that copy indexer keys of all layers."""
+    if settings().kv_pool == "compact" and (given := options_that_copy_keys(args)):
         raise ConfigError(
             f"{', '.join(given)} would copy indexer keys of every layer, and with SGLANG_GLM52_KV_POOL=compact the KV "
             "pool has none for layers without an indexer; unset it, or start the server without the option"
+        )
+
+
+def _check_mixed_chunk(args: ServerArgs) -> None:
+    """The host dequantises an FP8 cache for the bf16 kernel only where a batch has no decode steps in it."""
+    is_fp8 = args.kv_cache_dtype == "fp8_e4m3"
+    if args.enable_mixed_chunk and is_fp8 and args.dsa_prefill_backend == "flashmla_sparse":
+        raise ConfigError(
+            "--enable-mixed-chunk with --dsa-prefill-backend flashmla_sparse and an FP8 KV cache would hand rows of "
+            "FP8 to a kernel that reads bf16; use --dsa-prefill-backend flashmla_auto, or leave out "
+            "--enable-mixed-chunk"
         )
 
 

@@ -80,8 +80,6 @@ def _plan(model: Model, scenario: Scenario, loaded: Mapping[str, int], mem_fract
     kv = kv_bytes(arch, scenario.kv_dtype, scenario.pool, use_mtp=use_mtp)
     free = scenario.gpu.total_bytes - int(start.value)
     max_tokens = pool_tokens(free, sum(target.values()), mem_fraction_static, kv)
-    standing = standing_workspaces(scenario)
-    free -= sum(weights.values()) + slots(max_tokens) * kv.total + sum(space.num_bytes for space in standing)
     return Plan(
         model=model,
         scenario=scenario,
@@ -90,5 +88,5 @@ def _plan(model: Model, scenario: Scenario, loaded: Mapping[str, int], mem_fract
         kv=kv,
         mem_fraction_static=mem_fraction_static,
         max_tokens=max_tokens,
-        workspaces=standing + prefill_workspaces(arch, scenario, mem_fraction_static, free),
+        workspaces=standing_workspaces(scenario) + prefill_workspaces(arch, scenario),
     )

@@ -11,6 +11,7 @@ FP8_SCALE_TILE = 128  # latents, or indexer key dimensions, under one float32 sc
 RUNNING_REQUESTS = 64  # our default for --max-running-requests; SGLang's own is 2048, a request table of 8 GiB at 1M
 DRAFT_TOKENS = 2  # --speculative-num-draft-tokens of one step of EAGLE
 CHUNKED_PREFILL_SIZE = 8192  # SGLang's default on GPUs of 60 to 160 GiB
+INT4_PART_BYTES = 384 * MIB  # of outputs that the int4 kernel for prefills keeps together (`PART_BYTES` there)
 MAX_MEM_FRACTION, MEM_FRACTION_STEP = 0.95, 0.005  # between which --mem-fraction-static is chosen
 
 
@@ -33,10 +34,6 @@ START_BYTES_ONE_GPU = Constant(0.51 * GIB, f"the above without the 2.01 GiB that
 GRAPH_BYTES_PER_ROW = Constant(2 * MIB, f"{_HOST}: 2 MiB for each row of the largest CUDA graph")
 PIECEWISE_GRAPH_BYTES = Constant(1.5 * GIB, f"{_HOST}: 1.5 GiB for the piecewise CUDA graphs of an MLA model")
 METADATA_BYTES = Constant(0.5 * GIB, f"{_HOST}: 512 MiB for constant metadata, such as an attention backend's")
-
-# Its indexer computes logits in pieces of at most this share of what --mem-fraction-static leaves (`dsa_indexer.py`).
-LOGITS_FRACTION = Constant(0.2, f"{_HOST}: SGLANG_DSA_MQA_LOGITS_FREE_MEM_FRACTION")
-LOGITS_FRACTION_OF_ALL = Constant(0.3, f"{_HOST}: Indexer._MQA_LOGITS_TOTAL_MEM_FRACTION")
 
 # Ours, not measured.
 MARGIN_BYTES = Constant(2 * GIB, "ours: for fragmentation and kernels' scratch memory, not measured")

@@ -6,12 +6,14 @@ import shlex
 
 from sglang_glm52.planner.budget import Plan
 from sglang_glm52.planner.constants import DRAFT_TOKENS
+from sglang_glm52.planner.kv import Pool
 
 
 def launch_command(plan: Plan) -> str:
     """One line for a shell."""
     scenario, parallel = plan.scenario, plan.scenario.parallel
-    words: list[object] = ["python", "-m", "sglang.launch_server", "--model-path", plan.model.path, "--tp", parallel.tp]
+    words: list[object] = ["SGLANG_GLM52_KV_POOL=host"] if scenario.pool is Pool.HOST else []
+    words += ["python", "-m", "sglang.launch_server", "--model-path", plan.model.path, "--tp", parallel.tp]
     if parallel.ep > 1:
         words += ["--ep-size", parallel.ep]
     if parallel.dp > 1:

@@ -5,16 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from sglang_glm52.arch import Glm52Arch
+from sglang_glm52.env import settings
+from sglang_glm52.memory.dequantised_cache import POSITIONS_A_ROW
+from sglang_glm52.memory.score_pieces import memory_taken
 from sglang_glm52.planner.constants import (
     DRAFT_TOKENS,
     GRAPH_BYTES_PER_ROW,
-    LOGITS_FRACTION,
-    LOGITS_FRACTION_OF_ALL,
+    INT4_PART_BYTES,
     MARGIN_BYTES,
     METADATA_BYTES,
+    MIB,
     PIECEWISE_GRAPH_BYTES,
 )
-from sglang_glm52.planner.kv import Pool, index_key_bytes
+from sglang_glm52.planner.kv import FP8, Pool, index_key_bytes, latent_row_bytes
 from sglang_glm52.planner.scenario import Scenario
 
 INT32 = FLOAT32 = 4
@@ -61,35 +64,38 @@ def standing_workspaces(scenario: Scenario) -> tuple[Workspace, ...]:
     )
 
 
-def prefill_workspaces(
-    arch: Glm52Arch, scenario: Scenario, mem_fraction_static: float, free_bytes: int
-) -> tuple[Workspace, ...]:
-    """What a chunk of a long prefill takes; `free_bytes`: what all else leaves.
+def prefill_workspaces(arch: Glm52Arch, scenario: Scenario) -> tuple[Workspace, ...]:
+    """What a chunk of a long prefill takes.
 
     Added up as if at their peaks together: torch's allocator rarely reuses the memory of one for another.
     """
+    limit = settings().logits_mib * MIB
     return (
         Workspace(
             "prefill: indexer logits",
-            _logits_bytes(scenario, mem_fraction_static, free_bytes),
-            f"shape: chunk x context, float32, but at most {LOGITS_FRACTION.value:.0%} of what is free and of what "
-            f"--mem-fraction-static leaves ({LOGITS_FRACTION.source})",
+            memory_taken(scenario.chunked_prefill_size // scenario.parallel.dp, scenario.context, limit),
+            "SGLANG_GLM52_LOGITS_MIB, taken whole by the first batch of more than 32 MiB (memory/score_pieces.py)",
         ),
         Workspace(
             "prefill: indexer keys",
             scenario.context * index_key_bytes(arch, Pool.HOST, scenario.kv_dtype),
             "shape: one request's keys of one layer, gathered",
         ),
+        Workspace(
+            "prefill: dequantised latents",
+            _dequantised_bytes(arch, scenario),
+            "shape: one layer's, bf16, of a batch of at most one window together (memory/dequantised_cache.py)",
+        ),
         Workspace("prefill: activations", _activation_bytes(arch, scenario), "shapes of one layer, not measured"),
     )
 
 
-def _logits_bytes(scenario: Scenario, mem_fraction_static: float, free_bytes: int) -> int:
-    """The host computes them in pieces that keep to a budget (`Indexer._get_mqa_logits_budget_bytes`)."""
-    total = scenario.gpu.total_bytes
-    wanted = scenario.chunked_prefill_size // scenario.parallel.dp * scenario.context * FLOAT32
-    budget = LOGITS_FRACTION.value * min(total * (1 - mem_fraction_static), max(0, free_bytes))
-    return int(min(wanted, budget, total * LOGITS_FRACTION_OF_ALL.value))
+def _dequantised_bytes(arch: Glm52Arch, scenario: Scenario) -> int:
+    """An FP8 cache is dequantised for the bf16 kernel where `--dsa-prefill-backend flashmla_auto` chooses that."""
+    if scenario.kv_dtype != FP8:
+        return 0
+    rows = scenario.chunked_prefill_size // scenario.parallel.dp
+    return min(scenario.context, rows * POSITIONS_A_ROW) * latent_row_bytes(arch, "bfloat16")
 
 
 def _activation_bytes(arch: Glm52Arch, scenario: Scenario) -> int:
@@ -100,7 +106,7 @@ def _activation_bytes(arch: Glm52Arch, scenario: Scenario) -> int:
     chunk, dp = scenario.chunked_prefill_size, scenario.parallel.dp
     stream = 5 * arch.hidden_size * BF16  # residual, normed input, gathered input, shared expert's output, result
     attention = _attention_bytes(arch, scenario.parallel.attn_tp) * (chunk // dp)
-    experts = _experts_bytes(arch, scenario.parallel.expert_tp) * chunk
+    experts = _experts_bytes(arch, scenario.parallel.expert_tp, chunk)
     return stream * chunk + max(attention, experts)
 
 
@@ -114,15 +120,16 @@ def _attention_bytes(arch: Glm52Arch, attn_tp: int) -> int:
     )
 
 
-def _experts_bytes(arch: Glm52Arch, expert_tp: int) -> int:
-    """A token's copies in expert order.
+def _experts_bytes(arch: Glm52Arch, expert_tp: int, num_tokens: int) -> int:
+    """What the routed experts make of `num_tokens`, in the order of the experts.
 
-    W4AFP8 (quant/dynamic_experts.py): at the end each copy exists as bf16, times its scale in float32, and bf16 again.
-    Otherwise (the host's fused kernels): gate and up, the inner activation, and the output, bf16.
+    W4AFP8 (kernels/int4_experts/grouped.py): tokens in FP8, each copy's inner activation in bf16 and FP8, and a part of
+    the columns of its output in bf16. Otherwise (the host's fused kernels): gate and up, the inner activation, and the
+    output, bf16.
     """
     hidden, inner = arch.hidden_size, arch.moe_intermediate_size // expert_tp
-    if arch.has_int4_experts:
-        copy = hidden * (BF16 + FLOAT32 + BF16) + 2 * inner * (BF16 + FLOAT32) + inner
-    else:
-        copy = (hidden + 3 * inner) * BF16
-    return arch.num_experts_per_token * copy
+    copies = num_tokens * arch.num_experts_per_token
+    if not arch.has_int4_experts:
+        return copies * (hidden + 3 * inner) * BF16
+    part = min(INT4_PART_BYTES, copies * hidden * BF16)
+    return num_tokens * hidden + copies * inner * (BF16 + 1) + part

@@ -13,11 +13,11 @@ from sglang.srt.layers.quantization.base_config import QuantizationConfig, Quant
 from sglang.srt.layers.quantization.fp8 import Fp8LinearMethod
 from sglang.srt.layers.quantization.unquant import UnquantizedLinearMethod
 from sglang.srt.layers.quantization.utils import is_layer_skipped
-from sglang.srt.layers.quantization.w4afp8 import W4AFp8Config, W4AFp8MoEMethod
+from sglang.srt.layers.quantization.w4afp8 import W4AFp8Config
 
 from sglang_glm52.arch_quant import QuantSection
 from sglang_glm52.env import settings
-from sglang_glm52.quant.dynamic_experts import DynamicExpertsMethod
+from sglang_glm52.quant.moe_method import Int4ExpertsMethod
 
 
 class Glm52W4AFP8Config(W4AFp8Config):
@@ -33,8 +33,7 @@ class Glm52W4AFP8Config(W4AFp8Config):
 
     def get_quant_method(self, layer: torch.nn.Module, prefix: str) -> QuantizeMethodBase | None:
         if isinstance(layer, FusedMoE):
-            is_static = self.moe_activation_scheme == "static"
-            return W4AFp8MoEMethod(self) if is_static else DynamicExpertsMethod(self)
+            return Int4ExpertsMethod(self)
         if isinstance(layer, LinearBase):
             skipped = is_layer_skipped(prefix, self.ignored_layers)
             return UnquantizedLinearMethod() if skipped else Fp8LinearMethod(self)

@@ -2,68 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import NamedTuple
-
 import torch
 
-from sglang_glm52.formats.int4_group import (
-    GROUP,
-    METHODS,
-    NOT_FINITE,
-    GroupSearch,
-    WeightError,
-    as_groups,
-    check_weight,
-    pack_int4,
-    row_chunks,
-    squared_sum,
-)
-
-# In the order of METHODS: `mse` begins with what `rtn` has rounded.
-_SCALES: dict[str, Callable[[GroupSearch], torch.Tensor]] = {
-    "rtn": GroupSearch.rtn_scale,
-    "mse": GroupSearch.mse_scale,
-}
-assert list(_SCALES) == list(METHODS)
+from sglang_glm52.formats.int4_group import METHODS, NOT_FINITE, WeightError
+from sglang_glm52.kernels.int4_quantize import int4_quantize, ref
+from sglang_glm52.kernels.int4_quantize.slab import NUM_BROKEN, SQUARED_ERRORS, SQUARED_WEIGHT, Int4Slab
 
 
-class Int4Slab(NamedTuple):
-    """What became of a slab, all on its device."""
+def quantize_int4_slab(weight: torch.Tensor, method: str, block_scale: torch.Tensor | None = None) -> Int4Slab:
+    """The bytes that `quantize_int4_group` gives; values that are not finite show in `sums` only.
 
-    packed: torch.Tensor  # as in `Int4Group`
-    scale: torch.Tensor
-    sums: torch.Tensor  # float64, see `errors_of`
-
-
-def quantize_int4_slab(weight: torch.Tensor, method: str) -> Int4Slab:
-    """The bytes that `quantize_int4_group(weight, method)` gives; values that are not finite show in `sums` only."""
-    check_weight(weight)
-    rows, cols = weight.shape
-    packed = torch.empty(rows, cols // 2, dtype=torch.int8, device=weight.device)
-    scale = torch.empty(rows, cols // GROUP, dtype=torch.bfloat16, device=weight.device)
-    sums = torch.zeros(len(_SCALES) + 2, dtype=torch.float64, device=weight.device)
-    for part in row_chunks(weight):
-        groups = as_groups(weight[part])
-        search = GroupSearch(groups)
-        found = [(~search.is_finite()).double(), squared_sum(groups)]
-        for name, choose in _SCALES.items():
-            chosen = choose(search)
-            found.append(search.squared_error(chosen))
-            if name == method:
-                scale[part] = chosen
-                packed[part] = pack_int4(search.round(chosen).flatten(1).to(torch.int8))
-        sums += torch.stack(found)
-    return Int4Slab(packed, scale, sums)
+    Args:
+        weight: [rows, cols], on a GPU contiguous.
+        block_scale: of its FP8 blocks, if it is FP8 with such.
+    """
+    quantize = int4_quantize if weight.is_cuda else ref.int4_quantize
+    return quantize(weight, block_scale=block_scale, method=method)
 
 
 def errors_of(sums: torch.Tensor) -> dict[str, WeightError]:
-    """Of a slab, by method. `sums`: chunks with values that are not finite, squared weight, squared errors.
+    """Of a slab, by method; `sums` as in `Int4Slab`.
 
     Raises:
-        ValueError: there are such values.
+        ValueError: the weight has values that are not finite.
     """
-    num_broken, squared_weight, *squared_errors = sums.tolist()
-    if num_broken:
+    found = sums.tolist()
+    if found[NUM_BROKEN]:
         raise ValueError(NOT_FINITE)
-    return {name: WeightError(error, squared_weight) for name, error in zip(_SCALES, squared_errors, strict=True)}
+    return {
+        name: WeightError(error, found[SQUARED_WEIGHT])
+        for name, error in zip(METHODS, found[SQUARED_ERRORS], strict=True)
+    }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import torch
 
@@ -30,6 +30,14 @@ class Figures:
     digests: Mapping[str, str]  # written tensor -> hash of its bytes
 
 
+class StoredSlab(NamedTuple):
+    """Some rows of a weight, as they are stored."""
+
+    rows: range
+    weight: torch.Tensor
+    block_scale: torch.Tensor | None  # of its FP8 blocks
+
+
 @dataclass(frozen=True, slots=True)
 class Job:
     """How weights are converted."""
@@ -48,8 +56,8 @@ def carry_out(step: Step, job: Job, reader: TensorReader, writer: ShardWriter) -
         return _ACTIONS[step.action](step, job, reader, writer)
 
 
-def weight_slabs(step: Step, reader: TensorReader, device: torch.device) -> Iterator[tuple[range, torch.Tensor]]:
-    """(rows, those rows of the weight): float32 from FP8, else as stored. Within the thread's lane on `device`."""
+def stored_slabs(step: Step, reader: TensorReader, device: torch.device) -> Iterator[StoredSlab]:
+    """The weight part by part. Within the thread's lane on `device`."""
     lane, scale = lane_on(device), None
     if len(step.sources) > 1:
         scale = reader.matrix(step.sources[1].name)
@@ -57,9 +65,14 @@ def weight_slabs(step: Step, reader: TensorReader, device: torch.device) -> Iter
         scale = lane.upload(scale)
     for rows in slabs(step.weight, device):
         weight = lane.upload(reader.rows(step.weight.name, rows, lane.buffer))
-        if scale is not None:
-            weight = dequantize_fp8_block(weight, scale[rows.start // BLOCK : -(-rows.stop // BLOCK)])
-        yield rows, weight
+        blocks = slice(rows.start // BLOCK, -(-rows.stop // BLOCK))
+        yield StoredSlab(rows, weight, None if scale is None else scale[blocks])
+
+
+def weight_slabs(step: Step, reader: TensorReader, device: torch.device) -> Iterator[tuple[range, torch.Tensor]]:
+    """(rows, those rows of the weight): float32 from FP8, else as stored. Within the thread's lane on `device`."""
+    for rows, weight, block_scale in stored_slabs(step, reader, device):
+        yield rows, weight if block_scale is None else dequantize_fp8_block(weight, block_scale)
 
 
 def fp8_error(weight: torch.Tensor, q: torch.Tensor, scale: torch.Tensor) -> WeightError:
@@ -92,8 +105,8 @@ def _to_int4(step: Step, job: Job, reader: TensorReader, writer: ShardWriter) ->
     errors = dict.fromkeys(METHODS, WeightError(0.0, 0.0))
     packed, scale = (writer.tensor(info.name) for info in step.outputs)
     lane = lane_on(job.device)
-    for _, weight in weight_slabs(step, reader, job.device):
-        *parts, sums = lane.download(quantize_int4_slab(weight, job.method))
+    for _, weight, block_scale in stored_slabs(step, reader, job.device):
+        *parts, sums = lane.download(quantize_int4_slab(weight, job.method, block_scale))
         found = _named(step, errors_of, sums)
         errors = {method: error + found[method] for method, error in errors.items()}
         packed.append(parts[0])

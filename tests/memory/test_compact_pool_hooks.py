@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 
@@ -31,6 +32,13 @@ GIB = 2**30
 FREE = GIB // 16  # what the pools built here may take: about 1,200 tokens
 MTP = {"spec_algorithm": SpeculativeAlgorithm.EAGLE}
 OTHER = "deepseek_v32"  # a model with an indexer in every layer
+UNSET = ""
+COPYING = [
+    ({"disaggregation_mode": "prefill"}, "--disaggregation-mode"),
+    ({"disaggregation_mode": "decode"}, "--disaggregation-mode"),
+    ({"enable_hierarchical_cache": True}, "--enable-hierarchical-cache"),
+    ({"enable_hisparse": True}, "--enable-hisparse"),
+]
 
 
 class Runner(mixin.ModelRunnerKVCacheMixin):
@@ -38,6 +46,7 @@ class Runner(mixin.ModelRunnerKVCacheMixin):
 
     def __init__(self, model_type: str = "glm_moe_dsa", dtype: str = FP8, stage: range = range(78), **changes: object):
         self.device, self.gpu_id, self.page_size, self.dp_size, self.pp_size = "cpu", 0, 64, 1, 1
+        self.tp_rank = self.pp_rank = 0
         self.is_draft_worker = self.is_hybrid_swa = self.enable_hisparse = False
         self.mambaish_config = self.hybrid_gdn_config = self.memory_pool_config = None
         self.req_to_token_pool = self.token_to_kv_pool_allocator = None
@@ -72,10 +81,12 @@ def _hooked(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def choose(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], None]]:
-    """choose("compact") sets the variable."""
+    """choose("compact") sets the variable, choose(UNSET) leaves the default."""
 
     def set_variable(pool: str) -> None:
-        monkeypatch.setenv("SGLANG_GLM52_KV_POOL", pool)
+        monkeypatch.delenv("SGLANG_GLM52_KV_POOL", raising=False)
+        if pool != UNSET:
+            monkeypatch.setenv("SGLANG_GLM52_KV_POOL", pool)
         settings.cache_clear()
 
     yield set_variable
@@ -126,9 +137,10 @@ def test_the_same_memory_holds_more_tokens_in_no_more_bytes(choose, dtype, chang
     assert taken[Pool.HOST] - 2 * page < taken[Pool.COMPACT] <= taken[Pool.HOST] + page  # each is cut to whole pages
 
 
+@pytest.mark.parametrize("pool", ["compact", "auto", UNSET])
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_a_target_model_gets_the_compact_pool(built, dtype):
-    runner = built("compact", dtype=dtype)
+def test_a_target_model_gets_the_compact_pool(built, dtype, pool):
+    runner = built(pool, dtype=dtype)
     assert isinstance(runner.token_to_kv_pool, CompactDsaKVPool)
     assert list(runner.token_to_kv_pool.index_k_with_scale_buffer) == [0, 1, *range(2, 78, 4)]
     assert runner.token_to_kv_pool_allocator.get_kvcache() is runner.token_to_kv_pool
@@ -145,7 +157,10 @@ def test_a_stage_of_full_layers_keeps_the_hosts_pool(built):
     assert type(built("compact", stage=range(3)).token_to_kv_pool) is DSATokenToKVPool
 
 
-@pytest.mark.parametrize(("pool", "model_type"), [("host", "glm_moe_dsa"), ("host", OTHER), ("compact", OTHER)])
+KEPT = [("host", "glm_moe_dsa"), ("host", OTHER), ("compact", OTHER), (UNSET, OTHER)]
+
+
+@pytest.mark.parametrize(("pool", "model_type"), KEPT)
 def test_the_hosts_pool_and_cell_are_left_alone(built, pool, model_type):
     runner = built(pool, model_type=model_type)
     assert type(runner.token_to_kv_pool) is DSATokenToKVPool
@@ -183,19 +198,59 @@ def test_another_pool_than_the_one_asked_for_stops_the_start(choose):
         build_compact_pool(lambda self: None, Runner(token_to_kv_pool=SimpleNamespace()))
 
 
-@pytest.mark.parametrize(
-    ("changes", "flag"),
-    [
-        ({"disaggregation_mode": "prefill"}, "--disaggregation-mode"),
-        ({"disaggregation_mode": "decode"}, "--disaggregation-mode"),
-        ({"enable_hierarchical_cache": True}, "--enable-hierarchical-cache"),
-        ({"enable_hisparse": True}, "--enable-hisparse"),
-    ],
-)
-def test_what_copies_all_layers_is_refused_with_the_compact_pool_alone(choose, changes, flag):
+@pytest.mark.parametrize(("changes", "option"), COPYING)
+def test_what_copies_all_layers_is_refused_where_the_compact_pool_is_asked_for(choose, changes, option):
     choose("compact")
     check_supported(ARCH, server_args(), ONE_STAGE)
-    with pytest.raises(ConfigError, match=f"{flag} would copy indexer keys.*SGLANG_GLM52_KV_POOL=compact"):
+    with pytest.raises(ConfigError, match=f"{option} would copy indexer keys.*SGLANG_GLM52_KV_POOL=compact"):
         check_supported(ARCH, server_args(**changes), ONE_STAGE)
-    choose("host")
-    check_supported(ARCH, server_args(**changes), ONE_STAGE)
+    for pool in ("host", "auto", UNSET):
+        choose(pool)
+        check_supported(ARCH, server_args(**changes), ONE_STAGE)
+
+
+def said(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """What the hooks logged about keeping the host's pool."""
+    return [r.getMessage() for r in caplog.records if r.name == build_compact_pool.__module__]
+
+
+@pytest.mark.parametrize(("changes", "option"), COPYING)
+def test_what_copies_all_layers_keeps_the_hosts_pool_by_default(choose, caplog, changes, option):
+    """Sized and chosen alike: the host's cell, the host's classes, and one line in the log that names the option."""
+    caplog.set_level(logging.INFO)
+    choose(UNSET)
+    args = server_args(page_size=64, **changes)
+    runner = Runner(server_args=args, enable_hisparse=args.enable_hisparse)
+    assert pool_configurator.DefaultPoolConfigurator(runner)._cell_size == 55224
+    runner.init_memory_pool(0)
+    assert isinstance(runner.token_to_kv_pool, DSATokenToKVPool)
+    assert not isinstance(runner.token_to_kv_pool, CompactDsaKVPool)
+    assert len(said(caplog)) == 1 and f"as {option} copies indexer keys of every layer" in said(caplog)[0]
+
+
+def test_all_options_are_named(choose, caplog):
+    caplog.set_level(logging.INFO)
+    choose("auto")
+    both = {"disaggregation_mode": "prefill", "enable_hierarchical_cache": True}
+    Runner(server_args=server_args(page_size=64, **both)).init_memory_pool(0)
+    assert "as --disaggregation-mode, --enable-hierarchical-cache copies" in said(caplog)[0]
+
+
+COPYING_ARGS = {"enable_hierarchical_cache": True}
+SILENT = {
+    "another rank": (UNSET, COPYING_ARGS, {"tp_rank": 3}),
+    "another stage": (UNSET, COPYING_ARGS, {"pp_rank": 1}),
+    "another model": (UNSET, COPYING_ARGS, {"model_type": OTHER}),
+    "the user's choice": ("host", COPYING_ARGS, {}),
+    "the compact pool": (UNSET, {}, {}),
+}
+
+
+@pytest.mark.parametrize("case", SILENT)
+def test_nothing_is_said_of(choose, caplog, case):
+    """One process of a server says it, and only where an option has changed the pool."""
+    pool, options, changes = SILENT[case]
+    caplog.set_level(logging.INFO)
+    choose(pool)
+    Runner(server_args=server_args(page_size=64, **options), **changes).init_memory_pool(0)
+    assert said(caplog) == []

@@ -45,6 +45,28 @@ def test_an_option_is_refused_by_its_flag(changes, flag):
         check_supported(ARCH, server_args(**changes), ONE_STAGE)
 
 
+MIXED = {"enable_mixed_chunk": True, "dsa_prefill_backend": "flashmla_sparse", "kv_cache_dtype": "fp8_e4m3"}
+
+
+def test_decode_steps_mixed_into_prefills_keep_fp8_rows_from_the_bf16_kernel():
+    with pytest.raises(ConfigError, match="--enable-mixed-chunk with .* use --dsa-prefill-backend flashmla_auto, or "):
+        check_supported(ARCH, server_args(**MIXED), ONE_STAGE)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"enable_mixed_chunk": False},
+        {"dsa_prefill_backend": "flashmla_auto"},
+        {"dsa_prefill_backend": "flashmla_kv"},
+        {"kv_cache_dtype": "bfloat16"},
+    ],
+    ids=str,
+)
+def test_each_of_the_three_alone_is_supported(changes):
+    check_supported(ARCH, server_args(**(MIXED | changes)), ONE_STAGE)
+
+
 @pytest.mark.parametrize(("tp", "ep"), [(8, 1), (16, 1), (32, 2), (32, 32)])
 def test_whole_groups_on_each_rank_are_supported(tp, ep):
     check_supported(ARCH, server_args(tp_size=tp, ep_size=ep), ONE_STAGE)

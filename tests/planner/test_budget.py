@@ -6,7 +6,7 @@ import pytest
 from planner.scenarios import WINDOW, plan
 
 from sglang_glm52.errors import ConfigError
-from sglang_glm52.planner.constants import GIB
+from sglang_glm52.planner.constants import GIB, INT4_PART_BYTES
 from sglang_glm52.planner.gpus import ALIASES, GPUS, custom_gpu, find_gpu
 from sglang_glm52.planner.kv import Pool
 from sglang_glm52.planner.launch import launch_command
@@ -102,6 +102,41 @@ def test_the_request_table_grows_with_requests():
     assert many.num_bytes == 2049 * 1_048_580 * 4 and many.num_bytes / GIB > 8
 
 
+def workspace(name: str, **changes: object) -> int:
+    return next(space.num_bytes for space in plan(**changes).workspaces if space.name == name)
+
+
+DEQUANTISED = {
+    "the window": ({}, WINDOW),
+    "a shorter context": ({"context": 65536}, 65536),
+    "512 positions a row": ({"chunked_prefill_size": 1024}, 1024 * 512),
+    "a rank's share of the rows": ({"parallel": Parallel(8, dp=8)}, 1024 * 512),
+    "a bf16 cache": ({"kv_dtype": "bfloat16"}, 0),
+}
+
+
+@pytest.mark.parametrize("case", DEQUANTISED)
+def test_what_a_prefill_dequantises(case):
+    """By hand: 512 + 64 numbers of two bytes a position."""
+    changes, positions = DEQUANTISED[case]
+    assert workspace("prefill: dequantised latents", **changes) == positions * 1152
+
+
+def test_activations_of_int4_experts_by_hand():
+    """Rows of 6,144; whole experts of 2,048 on a rank, eight a token, bf16 and FP8; 384 MiB of outputs at a time."""
+    stream, tokens, inner = 8192 * 5 * 6144 * 2, 8192 * 6144, 8192 * 8 * 2048 * 3
+    found = workspace("prefill: activations", parallel=Parallel(8, ep=8, dp=8))
+    assert found == stream + tokens + inner + 384 * 2**20
+    few = workspace("prefill: activations", parallel=Parallel(8, ep=8, dp=8), chunked_prefill_size=1024)
+    assert few == found // 8 - 48 * 2**20 + 1024 * 8 * 6144 * 2  # all outputs of a small chunk are there together
+
+
+def test_the_kernels_part_of_the_outputs_is_what_is_planned():
+    from sglang_glm52.kernels.int4_experts.grouped import PART_BYTES
+
+    assert PART_BYTES == INT4_PART_BYTES
+
+
 def test_every_figure_has_a_source():
     found = plan()
     assert all(workspace.source for workspace in found.workspaces) and found.start.source
@@ -117,6 +152,11 @@ def test_the_command_of_the_published_checkpoint():
         "--cuda-graph-max-bs 64 --speculative-algorithm EAGLE --speculative-num-steps 1 --speculative-eagle-topk 1 "
         "--speculative-num-draft-tokens 2"
     )
+
+
+def test_the_command_asks_for_sglangs_pool_where_that_was_planned():
+    compact, host = (launch_command(plan(pool=pool, mem_fraction_static=0.8)) for pool in (Pool.COMPACT, Pool.HOST))
+    assert host == f"SGLANG_GLM52_KV_POOL=host {compact}"
 
 
 def test_the_command_names_the_parallel_modes():

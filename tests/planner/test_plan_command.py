@@ -11,7 +11,7 @@ import pytest
 from sglang_glm52 import cli
 from sglang_glm52.tiny import build
 
-DOCUMENT = Path(__file__).parents[2] / "docs" / "memory.md"
+ROOT = Path(__file__).parents[2]
 H200 = ("--gpu", "h200", "--gpus", "8", "--context", "1048576")
 
 
@@ -28,10 +28,22 @@ def test_the_table(capsys):
     assert glm52("--preset", "w4afp8", *H200) == 0
     text = capsys.readouterr().out
     table = cells(text)
-    assert table["checkpoint, GB"] == ["399.69"] and table["KV bytes a token"] == ["61464"]
+    assert table["checkpoint, GB"] == ["399.69"] and table["KV bytes a token"] == ["53940"]
     assert table["requests of 1048576 tokens"] == ["1"] and table["fits"] == ["yes"]
     assert "w4afp8: fits\n  python -m sglang.launch_server --model-path PhalaCloud/GLM-5.2-W4AFP8 --tp 8" in text
     assert len({len(line) for line in text.splitlines() if line.startswith("|")}) == 1
+
+
+def test_the_pool_is_sglangs_on_request(capsys):
+    found = {}
+    for pool in ("compact", "host"):
+        assert glm52("--preset", "w4afp8", *H200, "--pool", pool) == 0
+        found[pool] = capsys.readouterr().out
+    assert glm52("--preset", "w4afp8", *H200) == 0
+    assert capsys.readouterr().out == found["compact"]
+    assert "fp8_e4m3 KV cache, host pool" in found["host"] and cells(found["host"])["KV bytes a token"] == ["61464"]
+    assert "KV cache: indexer keys nothing reads" in cells(found["host"]).keys() - cells(found["compact"]).keys()
+    assert "w4afp8: fits\n  SGLANG_GLM52_KV_POOL=host python -m sglang.launch_server" in found["host"]
 
 
 def test_two_formats_side_by_side_and_one_does_not_fit(capsys):
@@ -92,18 +104,24 @@ def test_the_picture(tmp_path, capsys):
     assert "fits" in capsys.readouterr().out
 
 
-def documented() -> list[str]:
-    """The blocks of docs/memory.md that show a command and what it prints."""
-    return re.findall(r"^```\n\$ glm52 plan (.*?)^```$", DOCUMENT.read_text(), re.MULTILINE | re.DOTALL)
+def shown(document: str) -> list[tuple[str, str]]:
+    """Each (arguments, output) of the blocks that show a command and what it prints."""
+    text = (ROOT / document).read_text()
+    return re.findall(r"^```\n\$ glm52 plan (.*?)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
 
 
 def test_the_document_shows_what_the_commands_print(capsys):
-    blocks = documented()
+    blocks = shown("docs/memory.md")
     assert len(blocks) == 2
-    for block in blocks:
-        arguments, expected = block.split("\n", 1)
+    for arguments, expected in blocks:
         glm52(*arguments.split())
         assert capsys.readouterr().out == expected
+
+
+def test_the_readme_shows_the_same_without_the_sources(capsys):
+    [(arguments, expected)] = shown("README.md")
+    glm52(*arguments.split())
+    assert re.sub(r"^sizes a GPU.*?(?=^w4afp8: )", "", capsys.readouterr().out, flags=re.M | re.S) == expected
 
 
 MISTAKES = {

@@ -1,0 +1,1 @@
+"""Operations written for this model, one folder each; `inventory.py` lists them."""

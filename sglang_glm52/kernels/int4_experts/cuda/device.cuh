@@ -1,0 +1,53 @@
+// Instructions that CUDA C++ has no name for.
+
+#pragma once
+
+#include <cuda_bf16.h>
+
+using uint = unsigned int;
+using bf16 = __nv_bfloat16;
+
+// Programmatic dependent launch: a kernel may start while its predecessor runs, if all blocks of that have let it, and
+// waits before it reads the predecessor's results or writes what that reads.
+__device__ __forceinline__ void wait_for_predecessor() { asm volatile("griddepcontrol.wait;" ::: "memory"); }
+
+__device__ __forceinline__ void let_successor_start() {
+  asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
+}
+
+__device__ __forceinline__ uint shared_address(const void* pointer) {
+  return static_cast<uint>(__cvta_generic_to_shared(pointer));
+}
+
+// 16 bytes from global to shared memory, in the batch that `end_copy_batch` ends.
+__device__ __forceinline__ void copy_async(uint to, const void* from) {
+  asm volatile("cp.async.cg.shared.global.L2::128B [%0], [%1], 16;" ::"r"(to), "l"(from) : "memory");
+}
+
+__device__ __forceinline__ uint4 load_shared(uint from) {
+  uint4 v;
+  asm volatile("ld.shared.v4.u32 {%0, %1, %2, %3}, [%4];" : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w) : "r"(from));
+  return v;
+}
+
+__device__ __forceinline__ float load_shared_bf16(uint from) {
+  unsigned short v;
+  asm volatile("ld.shared.u16 %0, [%1];" : "=h"(v) : "r"(from));
+  return __uint_as_float(static_cast<uint>(v) << 16);
+}
+
+__device__ __forceinline__ void end_copy_batch() { asm volatile("cp.async.commit_group;" ::: "memory"); }
+
+// Until at most so many of this thread's batches are on their way.
+template <int NUM_BATCHES_IN_FLIGHT>
+__device__ __forceinline__ void wait_for_copies() {
+  asm volatile("cp.async.wait_group %0;" ::"n"(NUM_BATCHES_IN_FLIGHT) : "memory");
+}
+
+// Weights are read once: they pass the L1 cache by.
+__device__ __forceinline__ uint4 load_streamed(const void* from) {
+  uint4 v;
+  asm volatile("ld.global.nc.L1::no_allocate.L2::128B.v4.u32 {%0, %1, %2, %3}, [%4];"
+               : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w) : "l"(from));
+  return v;
+}

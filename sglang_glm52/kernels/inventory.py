@@ -1,0 +1,82 @@
+"""KERNELS: the one table of operations, data only. Tests walk it, and docs/kernels.md is made from it.
+
+Each operation is a folder with `kernel.py` (its public function), `ref.py` (the same in plain torch), `cases.py` (what
+test and bench share) and `bench.py` (its bytes and flops), and has tests/kernels/test_<name>.py.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Implementation:
+    """One way to compute an operation; takes what its public function takes."""
+
+    function: str  # module:name below the operation's folder
+    language: str
+    use: str  # where it is the faster one
+    gpus: str
+    tests: str  # path below tests/
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kernel:
+    """One operation."""
+
+    name: str  # of the folder and of the public function
+    computes: str
+    implementations: tuple[Implementation, ...]
+    choice: str  # what picks one of them
+    bound: str  # how far a result may lie from the reference's
+    bench: str  # the command that times it
+
+
+KERNELS = (
+    Kernel(
+        name="int4_experts",
+        computes="The routed experts of one layer on one rank: quantise each token to FP8, gate and up projection, "
+        "SiLU, quantise again, down projection, sum by router weight. int4 weights with a bf16 scale for each 128 "
+        "inputs, in the checkpoint's byte order; activations scaled token by token, or by two static scales.",
+        implementations=(
+            Implementation(
+                function="decode:int4_experts_decode",
+                language="CUDA C++, compiled when first used",
+                use="few tokens: bound by reading weights",
+                gpus="sm_90a (H100, H200, H20)",
+                tests="kernels/test_experts_decode.py",
+            ),
+            Implementation(
+                function="grouped:int4_experts_grouped",
+                language="Triton",
+                use="many tokens: bound by tensor cores",
+                gpus="sm_90 (H100, H200, H20)",
+                tests="kernels/test_experts_grouped.py",
+            ),
+        ),
+        choice="The number of tokens, by device and expert width: `table.py`, of which `glm52 bench moe --tune` prints "
+        "an entry.",
+        bound="Equal arguments give equal bits. Against the reference only sums in another order differ, and what they "
+        "move across a rounding edge of FP8; the tests derive their bounds.",
+        bench="glm52 bench moe",
+    ),
+    Kernel(
+        name="int4_quantize",
+        computes="One slab of a weight to int4 groups, for `glm52 quantize` on a GPU: dequantise FP8 blocks, try every "
+        "scale of every method on each 128 inputs, round and pack with the chosen one, and sum up what each method "
+        "loses.",
+        implementations=(
+            Implementation(
+                function="fused:int4_quantize_fused",
+                language="Triton",
+                use="every slab",
+                gpus="sm_80 and later",
+                tests="kernels/test_int4_quantize.py",
+            ),
+        ),
+        choice="There is one; a CPU takes the reference.",
+        bound="Equal arguments give equal bits, and the reference's bytes except where two scales are equally good: "
+        "which one is taken then depends on the order of a float32 sum.",
+        bench="glm52 bench quantize",
+    ),
+)

@@ -1,0 +1,57 @@
+"""Two GPUs that share a prefill's rows out answer as two that each select for all of them."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from sglang_glm52.planner.kv import FP8
+from sglang_glm52.testing.engine import Job, Run, run_engine
+from sglang_glm52.tiny import build
+from sglang_glm52.tiny.tokenizer import VOCAB_SIZE
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two GPUs"),
+]
+
+LENGTHS = (9000, 20_000)  # in chunks of 8,192, so that whole chunks and small rests are scored
+SCORED = 64
+BOUND = 0.02  # mean |difference| of log-probabilities; selections may differ in ties, and those in nothing else
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build(tmp_path_factory.mktemp("shared") / "model", preset="gpu", fmt="bf16")
+
+
+def serve(checkpoint: Path, rows: str) -> list[Run]:
+    rng = random.Random(4)
+    prompts = [[rng.randrange(256) for _ in range(length)] for length in LENGTHS]
+    jobs = [Job([p], 16, score_from=len(p) - SCORED, vocab_size=VOCAB_SIZE) for p in prompts]
+    runs = run_engine(
+        checkpoint,
+        jobs,
+        device="cuda",
+        environ={"SGLANG_GLM52_INDEXER_ROWS": rows},
+        tp_size=2,
+        kv_cache_dtype=FP8,
+        chunked_prefill_size=8192,
+        disable_piecewise_cuda_graph=True,
+        cuda_graph_max_bs=2,
+        max_total_tokens=32_768,
+        context_length=32_768,
+    )
+    return [run for [run] in runs]
+
+
+def test_shared_rows_change_no_answer(checkpoint: Path) -> None:
+    for all_rows, shared in zip(serve(checkpoint, "all"), serve(checkpoint, "shared"), strict=True):
+        difference = np.abs(all_rows.prompt_logprobs - shared.prompt_logprobs)
+        likely = all_rows.prompt_logprobs > -8.0
+        print(f"mean |difference| {difference[likely].mean():.5f}")
+        assert np.isfinite(difference).all() and difference[likely].mean() < BOUND

@@ -1,0 +1,59 @@
+"""`--dsa-prefill-backend flashmla_auto`: the bf16 kernel on a dequantised context answers as the FP8 kernel does.
+
+Both read the same FP8 latents; their sums run in another order, and bf16 rounds the dequantised ones.
+"""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sglang_glm52.planner.kv import FP8
+from sglang_glm52.testing.engine import Job, Run, run_engine
+from sglang_glm52.tiny import build
+from sglang_glm52.tiny.tokenizer import VOCAB_SIZE
+
+pytestmark = pytest.mark.gpu
+
+LENGTHS = (3000, 9000)  # beyond index_topk = 2048, in chunks with and without a prefix
+SCORED, BOUND = 64, 0.05  # of the mean |difference| of log-probabilities; bf16 everywhere makes 0.04 of it
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Layers that share a selection, and layers that make one."""
+    return build(tmp_path_factory.mktemp("sparse") / "model", preset="gpu", fmt="bf16")
+
+
+def serve(checkpoint: Path, backend: str, chunk: int) -> list[Run]:
+    rng = random.Random(5)
+    prompts = [[rng.randrange(256) for _ in range(length)] for length in LENGTHS]
+    prompts.append([*prompts[1][:8500], *prompts[0][:300]])  # most of it is in the radix cache
+    jobs = [Job([p], 16, score_from=len(p) - SCORED, vocab_size=VOCAB_SIZE) for p in prompts]
+    runs = run_engine(
+        checkpoint,
+        jobs,
+        device="cuda",
+        kv_cache_dtype=FP8,
+        dsa_prefill_backend=backend,
+        chunked_prefill_size=chunk,
+        disable_piecewise_cuda_graph=True,
+        cuda_graph_max_bs=2,
+        max_total_tokens=32_768,
+        context_length=16_384,
+    )
+    return [run for [run] in runs]
+
+
+@pytest.mark.parametrize("chunk", [1024, 8192])
+def test_both_kernels_answer_alike(checkpoint: Path, chunk: int) -> None:
+    for of_fp8, of_bf16 in zip(
+        serve(checkpoint, "flashmla_kv", chunk), serve(checkpoint, "flashmla_auto", chunk), strict=True
+    ):
+        assert of_fp8.cached_tokens == of_bf16.cached_tokens
+        difference = np.abs(of_fp8.prompt_logprobs - of_bf16.prompt_logprobs)[of_fp8.prompt_logprobs > -8.0]
+        print(f"chunks of {chunk}, {of_fp8.cached_tokens} tokens cached: mean |difference| {difference.mean():.5f}")
+        assert np.isfinite(difference).all() and 0.0 < difference.mean() < BOUND, "0: the same kernel ran twice"
