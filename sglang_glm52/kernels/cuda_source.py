@@ -17,7 +17,9 @@ from functools import cache
 from pathlib import Path
 
 import torch
-from cuda.bindings import driver, nvrtc
+from cuda.bindings import driver
+
+from sglang_glm52.kernels import nvrtc
 
 Argument = torch.Tensor | int | float | None  # a pointer, an int, a float, a null pointer
 Macros = tuple[tuple[str, int], ...]
@@ -90,13 +92,12 @@ def compile_cubin(source: Path, macros: Macros, arch: str) -> bytes:
     text = source.read_bytes()
     headers = b"".join(path.read_bytes() for path in sorted(source.parent.glob("*.cuh")))
     options = [_STANDARD, f"--gpu-architecture={arch}", *(f"-D{name}={value}" for name, value in macros)]
-    version = _check(nvrtc.nvrtcVersion(), "NVRTC's version")
-    key = hashlib.sha256(repr((version, options)).encode() + text + headers).hexdigest()
+    key = hashlib.sha256(repr((nvrtc.version(), options)).encode() + text + headers).hexdigest()
     cached = cache_folder() / f"{source.stem}-{key[:32]}.cubin"
     if cached.exists():
         return cached.read_bytes()
     includes = [f"--include-path={folder}" for folder in (source.parent, header_folder())]
-    cubin = _compile(text, source.name, options + includes)
+    cubin = nvrtc.compile_text(text, source.name, options + includes)
     cached.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile(dir=cached.parent, delete=False) as part:  # other ranks compile the same
         part.write(cubin)
@@ -127,22 +128,6 @@ def header_candidates() -> list[Path]:
     folders = [folder for root in roots for folder in sorted(root.glob("c*/include"))]
     folders += [Path(os.environ[name]) / "include" for name in ("CUDA_HOME", "CUDA_PATH") if os.environ.get(name)]
     return [*folders, Path("/usr/local/cuda/include")]
-
-
-def _compile(text: bytes, name: str, options: list[str]) -> bytes:
-    [program] = _check(nvrtc.nvrtcCreateProgram(text, name.encode(), 0, [], []), f"NVRTC for {name}")
-    [status] = nvrtc.nvrtcCompileProgram(program, len(options), [option.encode() for option in options])
-    if status != nvrtc.nvrtcResult.NVRTC_SUCCESS:
-        [size] = _check(nvrtc.nvrtcGetProgramLogSize(program), "the compiler's log")
-        log = bytearray(size)
-        _check(nvrtc.nvrtcGetProgramLog(program, log), "the compiler's log")
-        words = log.rstrip(b"\0\n").decode(errors="replace")
-        raise RuntimeError(f"{name} does not compile with {' '.join(options)}:\n{words}")
-    [size] = _check(nvrtc.nvrtcGetCUBINSize(program), "the cubin's size")
-    cubin = bytearray(size)
-    _check(nvrtc.nvrtcGetCUBIN(program, cubin), "the cubin")
-    _check(nvrtc.nvrtcDestroyProgram(program), f"NVRTC for {name}")
-    return bytes(cubin)
 
 
 def _allow_all_shared_memory(function: driver.CUfunction, device: torch.device) -> None:

@@ -76,7 +76,11 @@ def _without_gaps(scores: torch.Tensor) -> torch.Tensor:
     DeepGEMM allocates whole rows, but its result comes to torch as a storage that ends with the last row's own columns,
     so that torch refuses a view of more.
     """
-    return scores if scores.is_contiguous() else torch.as_tensor(_Rows(scores), device=scores.device)
+    rows, stride = scores.shape[0], scores.stride(0)
+    in_storage = scores.untyped_storage().nbytes() // scores.itemsize - scores.storage_offset()
+    if rows * stride <= in_storage:
+        return scores.as_strided((rows, stride), (stride, 1))
+    return torch.as_tensor(_Rows(scores), device=scores.device)
 
 
 class _Rows:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -68,3 +70,13 @@ def test_missing_headers_say_what_to_install(source: Path, monkeypatch: pytest.M
 def test_a_toolkit_is_found_by_its_variable(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("CUDA_HOME", str(tmp_path))
     assert tmp_path / "include" in cuda_source.header_candidates()
+
+
+def test_tilelangs_functions_are_not_taken_for_nvrtcs(source: Path) -> None:
+    """SGLang imports TileLang, whose own nvrtc* functions abort the process."""
+    code = (
+        "import tilelang\nfrom pathlib import Path\nfrom sglang_glm52.kernels.cuda_source import compile_cubin\n"
+        f"compile_cubin(Path({str(source)!r}), (('VALUE', 1),), 'sm_90a')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
