@@ -1,6 +1,7 @@
 """`--dsa-prefill-backend flashmla_auto`: the bf16 kernel on a dequantised context answers as the FP8 kernel does.
 
-Both read the same FP8 latents; their sums run in another order, and bf16 rounds the dequantised ones.
+Both read the same FP8 latents; their sums run in another order, and bf16 rounds the dequantised ones. Two runs round
+independently, so they may differ by the root of two times what test_gpu_parity.py allows one with a bf16 cache.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from sglang_glm52.tiny.tokenizer import VOCAB_SIZE
 pytestmark = pytest.mark.gpu
 
 LENGTHS = (3000, 9000)  # beyond index_topk = 2048, in chunks with and without a prefix
-SCORED, BOUND = 64, 0.05  # of the mean |difference| of log-probabilities; bf16 everywhere makes 0.04 of it
+SCORED, BOUND = 64, 2**0.5 * 0.06  # of the mean |difference| of log-probabilities
 
 
 @pytest.fixture(scope="module")
