@@ -35,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=(),
         metavar="N-1-D,N-1-D",
         help="time EAGLE rounds of N steps and D = N + 1 draft tokens, and plain decode steps beside them, but no "
-        "prefill; the first is measured first, for instance 3-1-4,1-1-2,5-1-6",
+        "prefill, for instance 1-1-2,3-1-4,5-1-6; the one with most steps is measured first",
     )
     parser.add_argument("--kernels", type=int, default=15, metavar="N", help="list the N longest kernels of each phase")
     parser.add_argument("--seed", type=int, default=1, help="of weights and prompts")
@@ -97,7 +97,8 @@ def _one_of_plugins(text: str) -> str:
 
 
 def _speculation_list(text: str) -> tuple[Speculation, ...]:
-    return _list(text, _speculation)
+    """Most steps first: an engine's buffers are made for its first setting."""
+    return tuple(sorted(_list(text, _speculation), key=lambda each: each.steps, reverse=True))
 
 
 def _speculation(text: str) -> Speculation:
