@@ -33,13 +33,14 @@ def check_supported(arch: Glm52Arch, args: ServerArgs, pp_group: GroupCoordinato
         "--enable-eplb": args.enable_eplb,
         "--expert-distribution-recorder-mode": args.expert_distribution_recorder_mode is not None,
         "--ep-num-redundant-experts": args.ep_num_redundant_experts > 0,
+        "--enable-lmcache": args.enable_lmcache,  # it keeps latents and no indexer keys
     }
     given = [flag for flag, is_set in refused.items() if is_set]
     if given:
         raise ConfigError(f"GLM-5.2 does not support {', '.join(given)}; start the server without it")
     check_speculation(arch, args)
     _check_pool(args)
-    _check_mixed_chunk(args)
+    _check_bf16_kernel(args)
     _check_experts_split(arch, args.tp_size, args.ep_size)
     _check_stage(arch, pp_group.rank_in_group, pp_group.world_size)
 
@@ -53,10 +54,16 @@ def _check_pool(args: ServerArgs) -> None:
         )
 
 
-def _check_mixed_chunk(args: ServerArgs) -> None:
-    """The host dequantises an FP8 cache for the bf16 kernel only where a batch has no decode steps in it."""
-    is_fp8 = args.kv_cache_dtype == "fp8_e4m3"
-    if args.enable_mixed_chunk and is_fp8 and args.dsa_prefill_backend == "flashmla_sparse":
+def _check_bf16_kernel(args: ServerArgs) -> None:
+    """The host dequantises an FP8 cache for `flashmla_sparse` in prefills, if no decode steps are mixed into them."""
+    if args.kv_cache_dtype != "fp8_e4m3":
+        return
+    if args.dsa_decode_backend == "flashmla_sparse":
+        raise ConfigError(
+            "--dsa-decode-backend flashmla_sparse reads bf16, and the KV cache is FP8; use flashmla_kv, or "
+            "--kv-cache-dtype bfloat16"
+        )
+    if args.enable_mixed_chunk and args.dsa_prefill_backend == "flashmla_sparse":
         raise ConfigError(
             "--enable-mixed-chunk with --dsa-prefill-backend flashmla_sparse and an FP8 KV cache would hand rows of "
             "FP8 to a kernel that reads bf16; use --dsa-prefill-backend flashmla_auto, or leave out "

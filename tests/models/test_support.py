@@ -38,6 +38,11 @@ def test_the_defaults_are_supported():
         ({"enable_eplb": True}, "--enable-eplb"),
         ({"expert_distribution_recorder_mode": "stat"}, "--expert-distribution-recorder-mode"),
         ({"ep_num_redundant_experts": 2}, "--ep-num-redundant-experts"),
+        ({"enable_lmcache": True}, "--enable-lmcache"),
+        (
+            {"dsa_decode_backend": "flashmla_sparse", "kv_cache_dtype": "fp8_e4m3"},
+            "--dsa-decode-backend flashmla_sparse reads bf16",
+        ),
     ],
 )
 def test_an_option_is_refused_by_its_flag(changes, flag):

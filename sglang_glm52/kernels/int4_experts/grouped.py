@@ -39,7 +39,6 @@ class Tiling:
     part_bytes: int  # of the slots' rows that are in memory together
 
 
-# Smallest number of tokens -> tiling.
 PART_BYTES = 384 << 20  # the rows of 4096 tokens of GLM-5.2; half of it makes them 6 % slower, and 8192 2 %
 # Smallest number of tokens -> tiling; fastest for GLM-5.2 under TP 8 on H200, where an expert has a 32nd of the tokens.
 TILINGS = {
