@@ -34,7 +34,7 @@ def read_results(path: Path) -> list[PhaseResult]:
     try:
         return [_parse(line) for line in path.read_text().splitlines()]
     except (ValueError, KeyError, TypeError) as error:
-        raise ConfigError(f"{path}: {error!r}; expected lines that `glm52 bench window --out` wrote") from error
+        raise ConfigError(f"{path}: {error!r}; expected lines that --out wrote") from error
 
 
 def require_settings(path: Path, results: list[PhaseResult], settings: Mapping[str, Any]) -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import argparse
 
-from sglang_glm52.bench import moe, shard, window
+from sglang_glm52.bench import moe, node, shard, window
 from sglang_glm52.bench import parser as parser_bench
 from sglang_glm52.kernels.int4_quantize import bench as quantize_bench
 
 BENCHES = {
     "moe": (moe, "routed experts of one layer: this package's op, SGLang's and other libraries', over the roofline"),
+    "node": (node, "a whole node served: one prompt of a million tokens, one stream, many streams, and memory"),
     "parser": (parser_bench, "tool-call parser: one long streamed argument, the host's parser against this one"),
     "quantize": (quantize_bench, "the quantiser's GPU kernel beside the same in plain torch"),
     "shard": (shard, "one rank of 8: decode step, prefill or EAGLE round, the host's model class against this one's"),

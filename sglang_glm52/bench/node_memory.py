@@ -1,0 +1,97 @@
+"""What a server says about its memory, beside what `glm52 plan` predicts for the same options."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from sglang_glm52.bench.node_spec import CPU_DTYPE, NodeSpec
+from sglang_glm52.bench.shard_spec import Which
+from sglang_glm52.bench.speculation import Speculation
+from sglang_glm52.env import settings
+from sglang_glm52.planner.budget import Plan, make_plan
+from sglang_glm52.planner.constants import GIB
+from sglang_glm52.planner.engines import cpu_engine
+from sglang_glm52.planner.gpus import custom_gpu
+from sglang_glm52.planner.kv import FP8, Pool, kv_bytes, slots
+from sglang_glm52.planner.model import read_model
+from sglang_glm52.planner.scenario import Scenario
+from sglang_glm52.planner.weights import MTP, weight_bytes
+from sglang_glm52.planner.workspaces import standing_workspaces
+from sglang_glm52.testing.server import Server
+
+MEASURED, PLANNED = "measured", "planned"
+_CPU_ITEM_BYTES = 4
+
+
+def memory_values(
+    server: Server, spec: NodeSpec, which: Which, speculation: Speculation | None
+) -> dict[str, dict[str, Any]]:
+    """What was "measured" and what was "planned", under the same names.
+
+    Bytes of weights and KV cache on one GPU without the draft model's, tokens of one pool and, on CUDA, bytes in use on
+    the fullest GPU once the server is warm.
+    """
+    measured = reported(json.loads(server.get("/server_info")))
+    if spec.device == "cpu":
+        return {MEASURED: measured, PLANNED: planned_on_cpu(spec, measured["tokens"])}
+    import torch
+
+    used = [torch.cuda.device_memory_used(i) for i in range(spec.tp)]
+    plan = planned_on_cuda(spec, which, speculation, torch.cuda.get_device_properties(0).total_memory)
+    return {MEASURED: measured | {"used_bytes": max(used), "used_bytes_by_gpu": used}, PLANNED: plan_values(plan)}
+
+
+def reported(info: dict[str, Any]) -> dict[str, Any]:
+    """From /server_info, whose sizes are of the first rank, in GiB to two places."""
+    usage = info["internal_states"][0]["memory_usage"]
+    return {
+        "weights_bytes": round(usage["weight"] * GIB),
+        "kv_bytes": round(usage["kvcache"] * GIB),
+        "graph_bytes": round(usage["graph"] * GIB),
+        "tokens": usage["token_capacity"],
+    }
+
+
+def planned_on_cuda(spec: NodeSpec, which: Which, speculation: Speculation | None, gpu_bytes: int) -> Plan:
+    is_host_pool = which == "host" or settings().kv_pool == "host"
+    scenario = Scenario(
+        gpu=custom_gpu(gpu_bytes / GIB),
+        num_gpus=spec.tp,
+        parallel=spec.parallel,
+        context=spec.context_length,
+        concurrency=spec.max_running_requests,
+        kv_dtype=FP8,
+        pool=Pool.HOST if is_host_pool else Pool.COMPACT,
+        use_mtp=speculation is not None,
+        chunked_prefill_size=spec.chunk,
+        mem_fraction_static=spec.mem_fraction_static,
+    )
+    return make_plan(read_model(Path(spec.model_dir)), scenario)
+
+
+def plan_values(plan: Plan) -> dict[str, Any]:
+    """Under the names of what is measured; `used_bytes` has no margin and nothing of a prefill in it."""
+    standing = sum(part.num_bytes for part in standing_workspaces(plan.scenario) if part.name != "margin")
+    return {
+        "weights_bytes": sum(count for kind, count in plan.weights.items() if kind != MTP),
+        "kv_bytes": slots(plan.max_tokens) * plan.kv.target,
+        "tokens": plan.max_tokens,
+        "used_bytes": int(plan.start.value) + plan.weights_per_gpu + plan.pool_bytes + standing,
+    }
+
+
+def planned_on_cpu(spec: NodeSpec, tokens: int) -> dict[str, Any]:
+    """The CPU engine's pool is sized by the machine's free memory, so the number of tokens is taken from the server.
+
+    It makes room for indexer keys when the first are written, after it has reported its size.
+    """
+    model = read_model(Path(spec.model_dir))
+    weights = weight_bytes(model, spec.parallel, cpu_engine(_CPU_ITEM_BYTES))
+    kv = kv_bytes(model.arch, CPU_DTYPE, Pool.CPU, use_mtp=False)
+    return {
+        "weights_bytes": sum(count for kind, count in weights.items() if kind != MTP),
+        "kv_bytes": slots(tokens) * kv.latents,
+        "tokens": tokens,
+    }
