@@ -1,4 +1,4 @@
-"""The file of `glm52 bench window --out`: a JSON line for each phase, written as soon as the phase is over."""
+"""The file of `--out`, of `glm52 bench window` and `node`: a JSON line for each phase, written as soon as it is over."""
 
 from __future__ import annotations
 

@@ -99,7 +99,7 @@ def test_the_file_keeps_what_was_measured(tmp_path):
 @pytest.mark.parametrize("text", ["{}", "[]", "nothing", '{"which": "ours"}'])
 def test_another_file_is_refused(tmp_path, text):
     (tmp_path / "out.jsonl").write_text(text)
-    with pytest.raises(ConfigError, match="expected lines that `glm52 bench window --out` wrote"):
+    with pytest.raises(ConfigError, match="expected lines that --out wrote"):
         read_results(tmp_path / "out.jsonl")
 
 
