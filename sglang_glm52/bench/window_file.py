@@ -1,4 +1,4 @@
-"""The file of `--out`, of `glm52 bench window` and `node`: a JSON line for each phase, written as soon as it is over."""
+"""The file of `--out` of `glm52 bench window` and `node`: a JSON line for each phase, written once it is over."""
 
 from __future__ import annotations
 
