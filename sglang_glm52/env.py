@@ -101,6 +101,11 @@ def settings() -> Settings:
     return read(Settings, os.environ)
 
 
+def given_variables() -> dict[str, str]:
+    """This package's variables that are set, as they stand, by name."""
+    return {name: value for name, value in sorted(os.environ.items()) if name.startswith(PREFIX)}
+
+
 def read(settings_class: type[T], environ: Mapping[str, str]) -> T:
     """Fill `settings_class` from `environ`; an unset variable keeps its default."""
     known = {PREFIX + f.name.upper(): f for f in fields(settings_class)}

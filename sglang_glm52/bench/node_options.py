@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import shlex
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from sglang_glm52.bench.shard_config import NUM_LAYERS, PUBLISHED
 from sglang_glm52.bench.shard_options import positive, which_list
 from sglang_glm52.bench.speculation import Speculation
 from sglang_glm52.bench.window_spec import SPARE_TOKENS
-from sglang_glm52.env import PREFIX
+from sglang_glm52.env import given_variables
 from sglang_glm52.errors import ConfigError
 from sglang_glm52.planner.constants import CHUNKED_PREFILL_SIZE
 from sglang_glm52.planner.parallel import check_split
@@ -111,7 +110,7 @@ def make_spec(args: argparse.Namespace, model_dir: Path) -> NodeSpec:
         acceptance=DRAWN_ACCEPTANCE if args.acceptance is None and is_drawn_on_cuda else args.acceptance,
         seed=args.seed,
         server_args=tuple(args.server_args),
-        variables={name: value for name, value in sorted(os.environ.items()) if name.startswith(PREFIX)},
+        variables=given_variables(),
     )
     check_split(arch, spec.parallel, args.tp)
     return spec

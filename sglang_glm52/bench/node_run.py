@@ -13,11 +13,11 @@ from typing import Any
 from sglang_glm52.bench.node_load import LoadError, load_of, send
 from sglang_glm52.bench.node_memory import memory_values
 from sglang_glm52.bench.node_spec import MEMORY, START, NodeSpec
-from sglang_glm52.bench.shard_spec import PLUGINS, Which
+from sglang_glm52.bench.shard_spec import PACKAGES, PLUGINS, Which
 from sglang_glm52.bench.speculation import Speculation
 from sglang_glm52.bench.window_requests import random_prompt
 from sglang_glm52.bench.window_spec import SPARE_TOKENS
-from sglang_glm52.bench.window_worker import PACKAGES, WARM_UP_NEW
+from sglang_glm52.bench.window_worker import WARM_UP_NEW
 from sglang_glm52.testing.server import Server, ServerError, free_port, launch_command, running_server
 
 ERROR = "error"  # the name, in a row, of what went wrong instead of its values

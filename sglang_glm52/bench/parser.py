@@ -11,11 +11,10 @@ import json
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
-from sglang_glm52.bench.record import Environment, Record, checkout_commit, table
+from sglang_glm52.bench.record import Record, cpu_environment, table
+from sglang_glm52.bench.shard_options import positive
 from sglang_glm52.errors import ConfigError
 
 # Code and prose of many scripts, with what JSON escapes and what looks like a tag.
@@ -39,10 +38,10 @@ class Timing:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--chars", type=_positive, default=1_000_000, help="length of the argument; half is also run")
-    parser.add_argument("--host-chars", type=_positive, default=100_000, help="length of the argument for the host")
-    parser.add_argument("--piece", type=_positive, default=3, help="characters that arrive at a time")
-    parser.add_argument("--repeats", type=_positive, default=3, help="of this package's parser; the host's runs once")
+    parser.add_argument("--chars", type=positive, default=1_000_000, help="length of the argument; half is also run")
+    parser.add_argument("--host-chars", type=positive, default=100_000, help="length of the argument for the host")
+    parser.add_argument("--piece", type=positive, default=3, help="characters that arrive at a time")
+    parser.add_argument("--repeats", type=positive, default=3, help="of this package's parser; the host's runs once")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -67,7 +66,7 @@ def run(args: argparse.Namespace) -> int:
         f"characters {results['times_the_hosts_speed']:.0f} times the host's speed"
     )
     settings = {name: getattr(args, name) for name in ("chars", "host_chars", "piece", "repeats")}
-    print(Record(bench="parser", settings=settings, environment=_environment(), results=results).json_line())
+    print(Record(bench="parser", settings=settings, environment=cpu_environment(), results=results).json_line())
     return 0
 
 
@@ -106,15 +105,3 @@ def _check(name: str, sent: str, argument: str) -> None:
     """A parser that loses something could be fast: RuntimeError."""
     if json.loads(sent) != {"path": "a.py", "content": argument}:
         raise RuntimeError(f"the parser {name!r} did not give back the argument it was sent; its time means nothing")
-
-
-def _environment() -> Environment:
-    commit = checkout_commit(Path(__file__))
-    return Environment(gpu="none", driver="none", torch=version("torch"), sglang=version("sglang"), commit=commit)
-
-
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text}: expected a positive number")
-    return value

@@ -49,6 +49,12 @@ def current_environment() -> Environment:
     )
 
 
+def cpu_environment() -> Environment:
+    """The versions of this process, for what runs without a GPU."""
+    commit = checkout_commit(Path(__file__))
+    return Environment(gpu="none", driver="none", torch=version("torch"), sglang=version("sglang"), commit=commit)
+
+
 def checkout_commit(file: Path) -> str | None:
     """Short commit of the git checkout that tracks `file`, "-dirty" appended if it has changes; None without one."""
     if _git(file.parent, "ls-files", "--error-unmatch", str(file)) is None:

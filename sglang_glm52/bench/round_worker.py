@@ -18,9 +18,8 @@ from typing import TYPE_CHECKING
 
 from sglang_glm52.bench.record import current_environment
 from sglang_glm52.bench.shard_result import Phase, ShardResult
-from sglang_glm52.bench.shard_spec import DECODE_STEPS, DECODE_WARMUP, PROFILED_DECODE_STEPS, ShardSpec
+from sglang_glm52.bench.shard_spec import DECODE_STEPS, DECODE_WARMUP, PACKAGES, PROFILED_DECODE_STEPS, ShardSpec
 from sglang_glm52.bench.shard_worker import (
-    PACKAGES,
     prompts,
     require_finite,
     require_graphs,

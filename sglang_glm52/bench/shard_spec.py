@@ -13,6 +13,7 @@ from sglang_glm52.bench.speculation import Speculation
 Which = Literal["host", "ours"]
 KV = Literal["fp8_e4m3", "bf16"]
 
+PACKAGES: dict[Which, str] = {"host": "sglang.srt.models", "ours": "sglang_glm52.models"}  # of the model class
 PLUGINS: dict[Which, str] = {"host": "none", "ours": "glm52"}  # SGLANG_PLUGINS: the plugins a process loads
 
 DECODE_WARMUP, DECODE_STEPS = 5, 50

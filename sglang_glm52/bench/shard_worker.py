@@ -24,12 +24,12 @@ from sglang_glm52.bench.shard_spec import (
     DECODE_STEPS,
     DECODE_WARMUP,
     MAX_NEW_TOKENS,
+    PACKAGES,
     PREFILL_STEPS,
     PREFILL_WARMUP,
     PROFILED_DECODE_STEPS,
     PROFILES,
     ShardSpec,
-    Which,
 )
 from sglang_glm52.bench.speculation import decode_phase
 from sglang_glm52.bench.timer import profile, step_intervals_ms
@@ -39,7 +39,6 @@ if TYPE_CHECKING:
     from sglang_glm52.bench.round_engine import RoundEngine
     from sglang_glm52.bench.shard_engine import ShardEngine
 
-PACKAGES: dict[Which, str] = {"host": "sglang.srt.models", "ours": "sglang_glm52.models"}
 _STARTED = time.monotonic()
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ from sglang_glm52.bench.shard_config import NUM_LAYERS, PUBLISHED
 from sglang_glm52.bench.shard_options import positive, positive_list, which_list
 from sglang_glm52.bench.shard_spec import Which
 from sglang_glm52.bench.window_spec import SPARE_TOKENS, WindowSpec, all_phases
-from sglang_glm52.env import PREFIX
+from sglang_glm52.env import given_variables
 from sglang_glm52.errors import ConfigError
 
 
@@ -65,7 +64,7 @@ def make_spec(args: argparse.Namespace, which: Which, model_dir: Path) -> Window
         model_dir=str(model_dir),
         is_seeded=not any(model_dir.glob("*.safetensors")),
         quantization="w4afp8" if is_shard and args.format == "w4afp8" else None,
-        variables={name: value for name, value in sorted(os.environ.items()) if name.startswith(PREFIX)},
+        variables=given_variables(),
         device=args.device,
         dtype=args.dtype,
         context_length=args.context_length,

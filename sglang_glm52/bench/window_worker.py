@@ -13,12 +13,11 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sglang_glm52.bench.record import Environment, checkout_commit, current_environment
-from sglang_glm52.bench.shard_spec import Which
+from sglang_glm52.bench.record import Environment, cpu_environment, current_environment
+from sglang_glm52.bench.shard_spec import PACKAGES
 from sglang_glm52.bench.window_file import PhaseResult
 from sglang_glm52.bench.window_memory import START, MemorySampler, device_memory
 from sglang_glm52.bench.window_requests import Timing, random_prompt, time_requests
@@ -37,7 +36,6 @@ from sglang_glm52.bench.window_spec import (
 if TYPE_CHECKING:
     from sglang.srt.entrypoints.engine import Engine
 
-PACKAGES: dict[Which, str] = {"host": "sglang.srt.models", "ours": "sglang_glm52.models"}
 WARM_UP_NEW = 8
 
 
@@ -160,12 +158,7 @@ def make_engine(spec: WindowSpec) -> Engine:
 
 
 def environment(device: Device) -> Environment:
-    if device == "cuda":
-        return current_environment()
-    import torch
-
-    commit = checkout_commit(Path(__file__))
-    return Environment(gpu="none", driver="none", torch=torch.__version__, sglang=version("sglang"), commit=commit)
+    return current_environment() if device == "cuda" else cpu_environment()
 
 
 if __name__ == "__main__":
