@@ -225,6 +225,19 @@ HOOKS: tuple[HookSpec, ...] = (
         drop_when="the host weighs both kernels on Hopper and bounds what is dequantised",
     ),
     HookSpec(
+        name="dequantised_block",
+        target="sglang.srt.layers.attention.dsa_backend.dequantize_k_cache_paged",
+        kind="around",
+        impl="sglang_glm52.host.hooks.dequantised_block:dequantise",
+        needs=("quant_k_cache", "page_table_1_flattened"),
+        when="cuda",
+        reason="In a long prefill with an FP8 cache each chunk's dequantised context takes memory anew until the card "
+        "is full.",
+        upstream="none: the memory comes back when the card is full, so nothing fails",
+        hosts="==0.5.13.post1",
+        drop_when="the host dequantises into a buffer that it keeps",
+    ),
+    HookSpec(
         name="dsa_defaults",
         target="sglang.srt.server_args.ServerArgs._set_default_dsa_backends",
         kind="around",

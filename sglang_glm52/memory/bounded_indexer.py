@@ -10,7 +10,6 @@ score. A piece is handed to the host's top-k as a batch of its own, or a part of
 
 from __future__ import annotations
 
-from contextlib import nullcontext
 from dataclasses import replace
 
 import deep_gemm
@@ -19,11 +18,12 @@ from sglang.srt.layers.attention.dsa.dsa_indexer import Indexer
 from sglang.srt.layers.attention.dsa_backend import DSAIndexerMetadata
 from sglang.srt.model_executor.forward_batch_info import ForwardBatch
 from sglang.srt.model_executor.forward_context import get_token_to_kv_pool
+from sglang.srt.server_args import get_global_server_args
 
 from sglang_glm52.env import settings
+from sglang_glm52.memory.block_pool import in_block
 from sglang_glm52.memory.index_selection import BestSoFar, best_positions, encode
-from sglang_glm52.memory.score_pieces import SMALL_BYTES, TILE_ROWS, Piece, cut_batch, score_bytes
-from sglang_glm52.memory.score_pool import score_pool
+from sglang_glm52.memory.score_pieces import TILE_ROWS, Piece, cut_batch, key_bytes, score_bytes
 from sglang_glm52.memory.shared_rows import is_shared_out, own_rows
 
 Keys = tuple[torch.Tensor, torch.Tensor]  # [positions, index_dim] FP8 and their scales [positions] float32
@@ -76,7 +76,7 @@ class BoundedIndexer(Indexer):
     ) -> None:
         """Write the selections of the batch's rows [start, stop) to `out` from its row 0 on."""
         counts, lengths = metadata.get_dsa_extend_len_cpu(), metadata.get_indexer_seq_len_cpu().tolist()
-        for piece in cut_batch(counts, lengths, _workspace_bytes(), self._wave_rows(), (start, stop)):
+        for piece in cut_batch(counts, lengths, _workspace_bytes(), self._wave_rows(), _window(), (start, stop)):
             keys = _gather_keys(layer_id, piece, lengths, metadata)
             base = sum(lengths[: piece.first])
             for span in piece.spans:
@@ -85,6 +85,7 @@ class BoundedIndexer(Indexer):
                 is_cut = piece.positions < len(keys[0])
                 found = self._select_by_parts(*given, piece.positions) if is_cut else self._select_at_once(*given)
                 out[span[0] - start : span[1] - start] = found
+            del keys, given  # the next piece's take their place
 
     def _wave_rows(self) -> int:
         assert self.n_heads * TILE_ROWS == 128, f"DeepGEMM's tile takes {128 // self.n_heads} rows of {self.n_heads=}"
@@ -119,9 +120,7 @@ class BoundedIndexer(Indexer):
     ) -> torch.Tensor:
         """[rows, positions] float32, undefined outside [starts, ends) of each row; drop it before the next call."""
         num_bytes = score_bytes(len(q_fp8), len(keys[0]))
-        small = num_bytes <= SMALL_BYTES
-        pool = nullcontext() if small else score_pool(_workspace_bytes(), q_fp8.device).allocate(num_bytes)
-        with self._with_real_sm_count(), pool:
+        with self._with_real_sm_count(), in_block("scores", num_bytes, _workspace_bytes(), q_fp8.device):
             return deep_gemm.fp8_mqa_logits(q_fp8, keys, weights, starts, ends, clean_logits=False)
 
 
@@ -150,11 +149,18 @@ def cut_metadata(metadata: DSAIndexerMetadata, piece: Piece, span: tuple[int, in
 def _gather_keys(layer_id: int, piece: Piece, lengths: list[int], metadata: DSAIndexerMetadata) -> Keys:
     """All positions of the piece's requests, one request after the other."""
     requests, own = slice(piece.first, piece.last), lengths[piece.first : piece.last]
-    keys, scales = get_token_to_kv_pool().get_index_k_scale_buffer(
-        layer_id, metadata.get_indexer_seq_len()[requests], metadata.get_page_table_64()[requests], sum(own), max(own)
-    )
+    table = metadata.get_page_table_64()[requests]
+    with in_block("keys", key_bytes(sum(own)), key_bytes(_window()), table.device):
+        keys, scales = get_token_to_kv_pool().get_index_k_scale_buffer(
+            layer_id, metadata.get_indexer_seq_len()[requests], table, sum(own), max(own)
+        )
     return keys.view(torch.float8_e4m3fn), scales.view(torch.float32).squeeze(-1)
 
 
 def _workspace_bytes() -> int:
     return settings().logits_mib << 20
+
+
+def _window() -> int:
+    """Positions of the longest context that this server takes."""
+    return get_global_server_args().get_model_config().context_len

@@ -17,10 +17,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
+from sglang_glm52.memory.block_size import allocated
+
 ITEM_BYTES = 4
 TILE_ROWS, TILE_POSITIONS = 4, 256
 STRIDE = 64  # positions that a row's width is rounded up to
-SMALL_BYTES = 32 << 20  # scores up to here lie in torch's common memory: a server of short prompts takes no workspace
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,10 +42,9 @@ def score_bytes(num_rows: int, num_positions: int) -> int:
     return _align(num_rows, TILE_ROWS) * _align(num_positions + TILE_POSITIONS, STRIDE) * ITEM_BYTES
 
 
-def memory_taken(num_rows: int, num_positions: int, workspace_bytes: int) -> int:
-    """What a server keeps for the scores of its largest batch: the whole workspace once, or nearly nothing."""
-    needed = score_bytes(num_rows, num_positions)
-    return needed if needed <= SMALL_BYTES else workspace_bytes
+def key_bytes(num_positions: int) -> int:
+    """What the gathered keys of `num_positions` take: 128 bytes and a float32 scale each."""
+    return allocated(num_positions * 128, num_positions * 4)
 
 
 def cut_batch(
@@ -52,13 +52,15 @@ def cut_batch(
     lengths: Sequence[int],
     workspace_bytes: int,
     wave_rows: int,
+    window: int,
     rows: tuple[int, int] | None = None,
 ) -> list[Piece]:
     """Pieces that cover the batch's rows, or those in [start, stop) of `rows`, once and in order.
 
     What is scored at a time is within `workspace_bytes`. Neighbouring requests share a piece while their scores fit
-    together, as every row is as wide as all their contexts. A request that does not fit is cut into spans of whole
-    waves, and by position where no wave fits.
+    together, as every row is as wide as all their contexts, and while their keys do: no piece has more positions than
+    `window`, the longest context. A request that does not fit is cut into spans of whole waves, and by position where
+    no wave fits.
     """
     start, stop = rows or (0, sum(row_counts))
     counts = _counts_within(row_counts, start, stop)
@@ -68,7 +70,7 @@ def cut_batch(
         last, rows_taken, width = first + 1, counts[first], lengths[first]
         while last < len(counts) and counts[last]:
             more_rows, more_width = rows_taken + counts[last], width + lengths[last]
-            if score_bytes(more_rows, more_width) > workspace_bytes:
+            if more_width > window or score_bytes(more_rows, more_width) > workspace_bytes:
                 break
             last, rows_taken, width = last + 1, more_rows, more_width
         step, positions = size_of_pieces(rows_taken, width, workspace_bytes, wave_rows)

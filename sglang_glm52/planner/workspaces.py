@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 from sglang_glm52.arch import Glm52Arch
 from sglang_glm52.env import settings
-from sglang_glm52.memory.dequantised_cache import POSITIONS_A_ROW
-from sglang_glm52.memory.score_pieces import memory_taken
+from sglang_glm52.memory.block_size import memory_kept
+from sglang_glm52.memory.dequantised_cache import POSITIONS_A_ROW, latent_bytes
+from sglang_glm52.memory.score_pieces import key_bytes, score_bytes
 from sglang_glm52.planner.constants import (
     DRAFT_TOKENS,
     GRAPH_BYTES_PER_ROW,
@@ -17,7 +18,7 @@ from sglang_glm52.planner.constants import (
     MIB,
     PIECEWISE_GRAPH_BYTES,
 )
-from sglang_glm52.planner.kv import FP8, Pool, index_key_bytes, latent_row_bytes
+from sglang_glm52.planner.kv import FP8
 from sglang_glm52.planner.scenario import Scenario
 
 INT32 = FLOAT32 = 4
@@ -69,33 +70,32 @@ def prefill_workspaces(arch: Glm52Arch, scenario: Scenario) -> tuple[Workspace, 
 
     Added up as if at their peaks together: torch's allocator rarely reuses the memory of one for another.
     """
-    limit = settings().logits_mib * MIB
+    rows, context = scenario.chunked_prefill_size // scenario.parallel.dp, scenario.context
     return (
         Workspace(
             "prefill: indexer logits",
-            memory_taken(scenario.chunked_prefill_size // scenario.parallel.dp, scenario.context, limit),
+            memory_kept(score_bytes(rows, context), settings().logits_mib * MIB),
             "SGLANG_GLM52_LOGITS_MIB, taken whole by the first batch of more than 32 MiB (memory/score_pieces.py)",
         ),
         Workspace(
             "prefill: indexer keys",
-            scenario.context * index_key_bytes(arch, Pool.HOST, scenario.kv_dtype),
-            "shape: one request's keys of one layer, gathered",
+            key_bytes(context),
+            "shape: one window's keys of one layer, gathered; taken whole beyond 32 MiB (memory/block_pool.py)",
         ),
         Workspace(
             "prefill: dequantised latents",
-            _dequantised_bytes(arch, scenario),
-            "shape: one layer's, bf16, of a batch of at most one window together (memory/dequantised_cache.py)",
+            _dequantised_bytes(scenario, rows),
+            "shape: one layer's, bf16, of one window; taken whole beyond 32 MiB (memory/dequantised_cache.py)",
         ),
         Workspace("prefill: activations", _activation_bytes(arch, scenario), "shapes of one layer, not measured"),
     )
 
 
-def _dequantised_bytes(arch: Glm52Arch, scenario: Scenario) -> int:
+def _dequantised_bytes(scenario: Scenario, rows: int) -> int:
     """An FP8 cache is dequantised for the bf16 kernel where `--dsa-prefill-backend flashmla_auto` chooses that."""
     if scenario.kv_dtype != FP8:
         return 0
-    rows = scenario.chunked_prefill_size // scenario.parallel.dp
-    return min(scenario.context, rows * POSITIONS_A_ROW) * latent_row_bytes(arch, "bfloat16")
+    return memory_kept(latent_bytes(min(scenario.context, rows * POSITIONS_A_ROW)), latent_bytes(scenario.context))
 
 
 def _activation_bytes(arch: Glm52Arch, scenario: Scenario) -> int:

@@ -184,6 +184,7 @@ def select(prefill: Prefill, monkeypatch, workspace: int) -> tuple[torch.Tensor,
     pool = PagesPool(prefill.keys)
     monkeypatch.setattr(bounded_indexer, "get_token_to_kv_pool", lambda: pool)
     monkeypatch.setattr(bounded_indexer, "_workspace_bytes", lambda: workspace)
+    monkeypatch.setattr(bounded_indexer, "_window", lambda: 1_048_576)
     found = make_indexer()._get_topk_ragged(False, SimpleNamespace(), 0, prefill.q, prefill.weights, prefill.metadata)
     assert found.dtype == torch.int32 and (found[sum(COUNTS) :] == -1).all(), "padding selects nothing"
     return found[: sum(COUNTS)], pool
@@ -232,6 +233,7 @@ def test_a_piecewise_graphs_result_is_written_in_place(monkeypatch, largest):
     prefill = make_prefill(DSATopKBackend.SGL_KERNEL, TopkTransformMethod.PAGED)
     pool = PagesPool(prefill.keys)
     monkeypatch.setattr(bounded_indexer, "get_token_to_kv_pool", lambda: pool)
+    monkeypatch.setattr(bounded_indexer, "_window", lambda: 1_048_576)
     rows, out = sum(COUNTS), torch.full((sum(COUNTS) + 50, TOPK), -1, dtype=torch.int32)
     given = (False, SimpleNamespace(), 0, prefill.q[:rows], prefill.weights, prefill.metadata, out)
     assert make_indexer()._get_topk_ragged(*given) is out

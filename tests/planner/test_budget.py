@@ -109,8 +109,9 @@ def workspace(name: str, **changes: object) -> int:
 DEQUANTISED = {
     "the window": ({}, WINDOW),
     "a shorter context": ({"context": 65536}, 65536),
-    "512 positions a row": ({"chunked_prefill_size": 1024}, 1024 * 512),
-    "a rank's share of the rows": ({"parallel": Parallel(8, dp=8)}, 1024 * 512),
+    "512 positions a row, in a block for the window": ({"chunked_prefill_size": 1024}, WINDOW),
+    "so few rows that no block is taken": ({"chunked_prefill_size": 32}, 32 * 512),
+    "a rank's share of so few rows": ({"chunked_prefill_size": 256, "parallel": Parallel(8, dp=8)}, 32 * 512),
     "a bf16 cache": ({"kv_dtype": "bfloat16"}, 0),
 }
 
