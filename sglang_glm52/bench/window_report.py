@@ -29,8 +29,9 @@ Results = Mapping[str, Mapping[str, PhaseResult]]  # class -> phase -> result
 
 
 def report(results: Results, num_tokens: int) -> str:
-    """A Markdown table of all phases that either class has; `num_tokens` is the long prompts' length."""
-    return table(["", *CLASSES, "ours / host"], _rows(results, num_tokens))
+    """Markdown tables of all phases that either class has; `num_tokens` is the long prompts' length."""
+    whole = table(["", *CLASSES, "ours / host"], _rows(results, num_tokens))
+    return "\n\n".join([whole, *(_parts(results, phase, num_tokens) for phase in _phases(results, "chunk_parts_ms"))])
 
 
 def summary(results: Results) -> dict[str, Any]:
@@ -51,8 +52,33 @@ def _rows(results: Results, num_tokens: int) -> Iterator[list[object]]:
                 yield [f"{_title(phase, num_tokens)}: {row}", host, ours, None if share is None else f"{share:.3f}"]
 
 
-def _phases(results: Results) -> list[str]:
-    phases = dict.fromkeys(phase for which in CLASSES for phase in results.get(which, {}))
+def _parts(results: Results, phase: str, num_tokens: int) -> str:
+    """The kernels of the phase's last chunk and of a decode step behind it, by part of the model."""
+    found = {which: results[which][phase].values for which in CLASSES if phase in results.get(which, {})}
+    columns = {
+        f"{title}, {which}": values.get(key, {})
+        for key, title in (("chunk_parts_ms", "last chunk"), ("step_parts_ms", "decode step"))
+        for which, values in found.items()
+    }
+    longest = max(columns.values(), key=len)
+    names = dict.fromkeys([*longest, *(name for parts in columns.values() for name in parts)])
+    rows = [[name, *(_ms(parts.get(name)) for parts in columns.values())] for name in names]
+    rows.append(["sum", *(_ms(sum(parts.values())) for parts in columns.values())])
+    return f"{_title(phase, num_tokens)}: ms of kernels\n" + table(["", *columns], rows)
+
+
+def _ms(value: float | None) -> str | None:
+    return None if value is None else f"{value:.3f}"
+
+
+def _phases(results: Results, key: str | None = None) -> list[str]:
+    """All phases, or those whose values have `key` in either class."""
+    phases = dict.fromkeys(
+        phase
+        for which in CLASSES
+        for phase, result in results.get(which, {}).items()
+        if key is None or key in result.values
+    )
     return sorted(phases, key=lambda phase: phase != START)  # stable: the rest as they were measured
 
 

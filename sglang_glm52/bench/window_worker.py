@@ -17,9 +17,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sglang_glm52.bench.record import Environment, cpu_environment, current_environment
-from sglang_glm52.bench.shard_spec import PACKAGES
+from sglang_glm52.bench.shard_spec import PACKAGES, PAGE
 from sglang_glm52.bench.window_file import PhaseResult
 from sglang_glm52.bench.window_memory import START, MemorySampler, device_memory
+from sglang_glm52.bench.window_profile import NEW_TOKENS, STEPS, parts, trace_request
 from sglang_glm52.bench.window_requests import Timing, random_prompt, time_requests
 from sglang_glm52.bench.window_scheduler import run_scheduler
 from sglang_glm52.bench.window_spec import (
@@ -111,10 +112,34 @@ class Window:
         [timing], _ = self._send(num_tokens, self.spec.decode, phase)
         if timing.cached_tokens:
             raise RuntimeError(f"{phase}: {timing.cached_tokens} tokens of a new random prompt were in the cache")
-        return asdict(timing) | {
-            "prefill_tokens_per_s": num_tokens / timing.first_token_s,
-            "evicted_tokens": max(0, self.tokens_sent - self.num_slots),  # since the start, at least
-        }
+        evicted = max(0, self.tokens_sent - self.num_slots)  # since the start, at least
+        profile = self._profile(num_tokens, phase) if phase != SECOND else {}
+        return (
+            asdict(timing)
+            | profile
+            | {
+                "prefill_tokens_per_s": num_tokens / timing.first_token_s,
+                "evicted_tokens": evicted,
+            }
+        )
+
+    def _profile(self, num_tokens: int, name: str) -> dict[str, Any]:
+        """The last chunk of a prompt like that of `name`, and steps behind it; what comes before is in the cache."""
+        pages = -(-max(0, num_tokens - self.spec.chunk) // PAGE)
+        cached = self._prompt(num_tokens, f"{name} 0")[: pages * PAGE]
+        last = self._prompt(num_tokens - len(cached), f"{name} profile")
+        timings: list[Timing] = []
+
+        def send() -> None:
+            timings.extend(time_requests(self.engine, [cached + last], NEW_TOKENS)[0])
+
+        is_cuda = self.spec.device == "cuda"
+        prefill, decode = trace_request(self.engine, "GPU" if is_cuda else "CPU", send)
+        if timings[0].cached_tokens != len(cached):
+            raise RuntimeError(f"{name}: {timings[0].cached_tokens} of {len(cached)} tokens were still in the cache")
+        self.tokens_sent += len(last) + NEW_TOKENS
+        kernels = {"chunk_parts_ms": parts(prefill, 1), "step_parts_ms": parts(decode, STEPS)} if is_cuda else {}
+        return {"last_chunk": len(last)} | kernels
 
     def _fill_cache(self) -> None:
         """Leave no slot of the KV pool unused; several prompts of middle length are quicker than a long one."""
@@ -137,10 +162,12 @@ class Window:
         }
 
     def _send(self, num_tokens: int, new_tokens: int, name: str, count: int = 1) -> tuple[list[Timing], float]:
-        seeds = [f"{self.spec.seed} {name} {i}" for i in range(count)]
-        prompts = [random_prompt(num_tokens, self.vocab_size, seed) for seed in seeds]
+        prompts = [self._prompt(num_tokens, f"{name} {i}") for i in range(count)]
         self.tokens_sent += count * (num_tokens + new_tokens)
         return time_requests(self.engine, prompts, new_tokens)
+
+    def _prompt(self, num_tokens: int, name: str) -> list[int]:
+        return random_prompt(num_tokens, self.vocab_size, f"{self.spec.seed} {name}")
 
 
 def say(spec: WindowSpec, text: str) -> None:

@@ -120,6 +120,22 @@ def test_the_table_has_both_classes_and_their_ratio():
     assert summary(results)["host"]["start"] == {"tokens_that_fit": 1_416_000}
 
 
+def test_the_parts_of_a_profile_have_a_table_of_their_own():
+    parts = {"chunk_parts_ms": {"indexer": 900.0, "norms": 20.0}, "step_parts_ms": {"indexer": 1.5}}
+    results = {
+        "ours": {"first": result("ours", "first", first_token_s=200.0, **parts)},
+        "host": {"first": result("host", "first", first_token_s=256.0)},
+    }
+    heading, header, _, *rows = report(results, 1000).split("\n\n")[1].splitlines()
+    assert heading == "first prompt of 1000: ms of kernels"
+    assert [[cell.strip() for cell in line.split("|")[1:-1]] for line in (header, *rows)] == [
+        ["", "last chunk, host", "last chunk, ours", "decode step, host", "decode step, ours"],
+        ["indexer", "-", "900.000", "-", "1.500"],
+        ["norms", "-", "20.000", "-", "-"],
+        ["sum", "0.000", "920.000", "0.000", "1.500"],
+    ]
+
+
 def test_samples_are_taken_before_while_and_after(tmp_path):
     used = iter(range(1, 10_000))
     with MemorySampler(tmp_path / "m.csv", "ours", lambda: next(used), 0.02) as sampler:

@@ -68,10 +68,15 @@ def test_tokens_that_fit_and_times(found):
         assert values["step_ms"] > 0
 
 
+def test_the_last_chunk_is_profiled_alone(found):
+    """Of `first` six pages are in the cache, all but the last 116 tokens; a prompt of one chunk has nothing there."""
+    assert found["first"].values["last_chunk"] == 116 and found["context 90"].values["last_chunk"] == 90
+
+
 def test_the_second_prompt_evicts(found):
-    """Warm-up 257 + 8, context 98 and first 508 leave 153 slots; two prompts of 90 + 1 fill them."""
+    """Warm-up, context and first and their profiles of 8 new tokens each are more than there are slots."""
     assert found["first"].values["evicted_tokens"] == 0
-    before = 257 + 8 + 98 + 508 + 2 * 91
+    before = 257 + 8 + 98 + 90 + 8 + 508 + 116 + 8
     assert found["second"].values["evicted_tokens"] == before + 508 - SLOTS
 
 
