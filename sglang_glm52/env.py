@@ -65,6 +65,13 @@ class Settings:
         "whether the later steps of a draft round attend to the positions selected at the last accepted token: auto "
         "is what the checkpoint's `index_share_for_mtp_iteration` says",
     )
+    spec_rounds: str = variable(
+        "host",
+        one_of("host", "ahead"),
+        "host or ahead",
+        "rounds of speculation on CUDA: ahead lets the CPU prepare a round while the GPU computes the one before it, "
+        "with draft-extend in a CUDA graph; host is SGLang's way, which waits for the GPU",
+    )
     kv_pool: str = variable(
         "auto",
         one_of("auto", "compact", "host"),
@@ -75,17 +82,18 @@ class Settings:
     )
     index_topk: str = variable(
         "exact",
-        one_of("exact", "host"),
-        "exact or host",
-        "the kernel that selects positions where `--dsa-topk-backend` is left at its default: FlashInfer's, or "
-        "sgl_kernel's, which drops some of the best positions of contexts over 4,096 (docs/memory.md)",
+        one_of("exact", "ascending", "host"),
+        "exact, ascending or host",
+        "the kernel that selects positions where `--dsa-topk-backend` is left at its default: exact is FlashInfer's, "
+        "ascending this package's, which shares a row out in decode steps too, host sgl_kernel's, which drops some of "
+        "the best positions of contexts over 4,096 (docs/memory.md)",
     )
-    indexer_rows: str = variable(
+    prefill_rows: str = variable(
         "all",
         one_of("all", "shared"),
         "all or shared",
-        "whether every GPU of attention TP selects for all rows of a long prefill, or each for its share of them "
-        "(docs/memory.md)",
+        "whether every GPU of attention TP works on all rows of a long prefill, or each selects and attends for its "
+        "share of them (docs/memory.md)",
     )
     logits_mib: int = variable(
         1088,

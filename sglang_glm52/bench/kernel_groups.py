@@ -24,7 +24,7 @@ _PATTERNS: tuple[tuple[str, str], ...] = (
     ),
     (
         "routed experts, GEMMs",
-        r"fused_moe_kernel|GroupProblemShape|w4a8|m_grouped|grouped_gemm|moe_gemm|^(gate_up|down)\b",
+        r"fused_moe_kernel|GroupProblemShape|w4a8|m_grouped|grouped_gemm|moe_gemm|^(grouped_)?(gate_up|down)\b",
     ),
     ("activation, SiLU x up", r"act_and_mul|silu_and_mul|silu_mul"),
     ("router top-k (8)", r"grouped_topk|fused_gate|topkGating|biased_topk"),

@@ -1,4 +1,8 @@
-"""SGLang's Marlin MoE: int4 weights multiplied in bf16, activations not quantised. The weights are repacked once."""
+"""SGLang's Marlin MoE: int4 weights multiplied in bf16, activations not quantised. The weights are repacked once.
+
+SGLang compiles it when it is first called: 180 kernels in one file, more than four minutes of nvcc. The result is kept
+in ~/.cache/tvm-ffi.
+"""
 
 from __future__ import annotations
 

@@ -6,7 +6,9 @@ import argparse
 
 from sglang_glm52.bench import moe, node, shard, window
 from sglang_glm52.bench import parser as parser_bench
+from sglang_glm52.kernels.index_topk import bench as topk_bench
 from sglang_glm52.kernels.int4_quantize import bench as quantize_bench
+from sglang_glm52.kernels.request_tables import bench as tables_bench
 
 BENCHES = {
     "moe": (moe, "routed experts of one layer: this package's op, SGLang's and other libraries', over the roofline"),
@@ -14,6 +16,8 @@ BENCHES = {
     "parser": (parser_bench, "tool-call parser: one long streamed argument, the host's parser against this one"),
     "quantize": (quantize_bench, "the quantiser's GPU kernel beside the same in plain torch"),
     "shard": (shard, "one rank of 8: decode step, prefill or EAGLE round, the host's model class against this one's"),
+    "tables": (tables_bench, "the GPU kernel that plans a pass of a round of speculation"),
+    "topk": (topk_bench, "the indexer's top-k: this package's, FlashInfer's, sgl_kernel's and torch's"),
     "window": (window, "prompts of a million tokens on one rank of 8: first token, decode step and memory over time"),
 }
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from sglang_glm52.host.ledger_cpu import CPU_HOOKS
+from sglang_glm52.host.ledger_rounds import ROUND_HOOKS, ROUND_REGISTRATIONS
 from sglang_glm52.host.registries import MODEL_REGISTRY, Registration
 from sglang_glm52.host.spec import HookSpec
 
 REGISTRATIONS: tuple[Registration, ...] = (
+    *ROUND_REGISTRATIONS,
     Registration(
         name="model",
         registry=MODEL_REGISTRY,
@@ -64,6 +66,7 @@ REGISTRATIONS: tuple[Registration, ...] = (
 
 HOOKS: tuple[HookSpec, ...] = (
     *CPU_HOOKS,
+    *ROUND_HOOKS,
     HookSpec(
         name="serving_guard",
         target="sglang.srt.entrypoints.openai.serving_chat.OpenAIServingChat.__init__",
@@ -236,6 +239,40 @@ HOOKS: tuple[HookSpec, ...] = (
         upstream="none: the memory comes back when the card is full, so nothing fails",
         hosts="==0.5.13.post1",
         drop_when="the host dequantises into a buffer that it keeps",
+    ),
+    HookSpec(
+        name="shared_attention",
+        target="sglang.srt.layers.attention.dsa_backend.DeepseekSparseAttnBackend._forward_flashmla_sparse",
+        kind="around",
+        impl="sglang_glm52.host.hooks.shared_attention:attend",
+        needs=("self", "q_all", "kv_cache", "v_head_dim", "page_table_1", "sm_scale"),
+        when="cuda",
+        reason="A rank of TP 8 has 8 heads, and FlashMLA's prefill kernel works on 64: the rest is padding.",
+        upstream="none: the host's way to share attention out by rows is DP attention, for whole requests",
+        hosts="==0.5.13.post1",
+        drop_when="the host shares a prefill's rows out over the ranks of attention TP",
+    ),
+    HookSpec(
+        name="index_topk",
+        target="sglang.srt.layers.attention.dsa.dsa_topk_backend.DSATopKBackend.topk_transform",
+        kind="around",
+        impl="sglang_glm52.host.hooks.index_topk:select_positions",
+        needs=(
+            "self",
+            "logits",
+            "lengths",
+            "topk",
+            "topk_transform_method",
+            "attn_metadata",
+            "row_starts",
+            "batch_idx_list",
+            "force_unfused_topk",
+        ),
+        when="cuda",
+        reason="In a CUDA graph the exact top-k gives one multiprocessor a row, however long.",
+        upstream="none: FlashInfer's own trade for graphs that hold any length",
+        hosts="==0.5.13.post1",
+        drop_when="the host's exact top-k shares a row out among multiprocessors in a CUDA graph",
     ),
     HookSpec(
         name="dsa_defaults",

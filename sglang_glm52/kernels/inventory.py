@@ -53,6 +53,13 @@ KERNELS = (
                 gpus="sm_90 (H100, H200, H20)",
                 tests="kernels/test_experts_grouped.py",
             ),
+            Implementation(
+                function="grouped:int4_experts_wgmma",
+                language="Triton, and CUDA C++ for gate and up",
+                use="1,024 tokens and more: the first product takes 73 % of Triton's time at 4,096; not chosen yet",
+                gpus="sm_90a (H100, H200, H20)",
+                tests="kernels/test_experts_grouped.py",
+            ),
         ),
         choice="The number of tokens, by device and expert width: `table.py`, of which `glm52 bench moe --tune` prints "
         "an entry.",
@@ -78,5 +85,39 @@ KERNELS = (
         bound="Equal arguments give equal bits, and the reference's bytes except where two scales are equally good: "
         "which one is taken then depends on the order of a float32 sum.",
         bench="glm52 bench quantize",
+    ),
+    Kernel(
+        name="index_topk",
+        computes="The best positions of each row of indexer scores, 2,048 for GLM-5.2, in ascending order; as "
+        "positions, as slots of a page table, or as rows of the batch's contexts.",
+        implementations=(
+            Implementation(
+                function="clusters:index_topk_clusters",
+                language="CUDA C++, compiled when first used",
+                use="a row is shared by 1 to 16 multiprocessors of a cluster, by its length and the number of rows",
+                gpus="sm_90a (H100, H200, H20)",
+                tests="kernels/test_index_topk.py",
+            ),
+        ),
+        choice="SGLANG_GLM52_INDEX_TOPK=ascending; else FlashInfer's top-k selects.",
+        bound="The reference's positions, of equal scores the first ones; equal arguments give equal bits.",
+        bench="glm52 bench topk",
+    ),
+    Kernel(
+        name="request_tables",
+        computes="Lengths, slots and pages of each row of a verify, draft-extend or draft pass, from lengths on the "
+        "device, so that a CUDA graph can begin with them.",
+        implementations=(
+            Implementation(
+                function="fused:request_tables_fused",
+                language="Triton",
+                use="every pass, with SGLANG_GLM52_SPEC_ROUNDS=ahead",
+                gpus="sm_80 and later",
+                tests="kernels/test_request_tables.py",
+            ),
+        ),
+        choice="There is one.",
+        bound="The reference's numbers; nothing else is written.",
+        bench="glm52 bench tables",
     ),
 )

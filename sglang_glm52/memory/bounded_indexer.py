@@ -14,7 +14,9 @@ from dataclasses import replace
 
 import deep_gemm
 import torch
+from sglang.srt.environ import envs
 from sglang.srt.layers.attention.dsa.dsa_indexer import Indexer
+from sglang.srt.layers.attention.dsa.dsa_topk_backend import TopkTransformMethod
 from sglang.srt.layers.attention.dsa_backend import DSAIndexerMetadata
 from sglang.srt.model_executor.forward_batch_info import ForwardBatch
 from sglang.srt.model_executor.forward_context import get_token_to_kv_pool
@@ -22,7 +24,7 @@ from sglang.srt.server_args import get_global_server_args
 
 from sglang_glm52.env import settings
 from sglang_glm52.memory.block_pool import in_block
-from sglang_glm52.memory.index_selection import BestSoFar, best_positions, encode
+from sglang_glm52.memory.index_selection import BestSoFar, encode, select
 from sglang_glm52.memory.score_pieces import TILE_ROWS, Piece, cut_batch, key_bytes, score_bytes
 from sglang_glm52.memory.shared_rows import is_shared_out, own_rows
 
@@ -99,8 +101,7 @@ class BoundedIndexer(Indexer):
         if not part.topk_backend.is_flashinfer():
             return part.topk_transform(scores, self.index_topk, ks=starts)
         limits = part.get_seqlens_expanded()
-        starts = starts if len(part.get_page_table_1()) > 1 else None  # one request's positions start at 0
-        return encode(best_positions(scores, limits, self.index_topk, part.topk_backend, starts), part)
+        return select(scores, limits, self.index_topk, part.attn_metadata, _encoding(part), starts)
 
     def _select_by_parts(
         self, q_fp8: torch.Tensor, weights: torch.Tensor, keys: Keys, part: DSAIndexerMetadata, positions: int
@@ -113,7 +114,7 @@ class BoundedIndexer(Indexer):
             lengths = (limits - first).clamp(0, len(some[0]))
             # No name holds the scores: those of the next part take their place in the workspace.
             best.add(self._score(q_fp8, weights, some, torch.zeros_like(lengths), lengths), lengths, first)
-        return encode(best.positions, part)
+        return encode(best.positions, part.attn_metadata, _encoding(part))
 
     def _score(
         self, q_fp8: torch.Tensor, weights: torch.Tensor, keys: Keys, starts: torch.Tensor, ends: torch.Tensor
@@ -155,6 +156,10 @@ def _gather_keys(layer_id: int, piece: Piece, lengths: list[int], metadata: DSAI
             layer_id, metadata.get_indexer_seq_len()[requests], table, sum(own), max(own)
         )
     return keys.view(torch.float8_e4m3fn), scales.view(torch.float32).squeeze(-1)
+
+
+def _encoding(metadata: DSAIndexerMetadata) -> TopkTransformMethod | None:
+    return metadata.topk_transform_method if envs.SGLANG_DSA_FUSE_TOPK.get() else None
 
 
 def _workspace_bytes() -> int:

@@ -1,4 +1,4 @@
-"""The rows of a prefill shared out over the ranks of attention TP, on request with SGLANG_GLM52_INDEXER_ROWS=shared.
+"""The rows of a prefill shared out over the ranks of attention TP, on request with SGLANG_GLM52_PREFILL_ROWS=shared.
 
 Tensor parallelism splits attention by heads, but the indexer has all its heads on every rank: each computes the same
 scores of all rows and selects from them. A row's selection needs no other row, so each rank may select for a share of
@@ -25,7 +25,7 @@ MIN_SCORES = 1 << 25  # a batch of fewer takes less time than the exchange of it
 
 def is_shared_out(row_counts: Sequence[int], lengths: Sequence[int]) -> bool:
     """Whether a batch's rows are worth sharing out; the same on every rank of the group, which have the same batch."""
-    if settings().indexer_rows == "all" or get_attention_tp_size() == 1:
+    if settings().prefill_rows == "all" or get_attention_tp_size() == 1:
         return False
     return sum(rows * length for rows, length in zip(row_counts, lengths, strict=True)) >= MIN_SCORES
 

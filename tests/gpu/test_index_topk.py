@@ -18,8 +18,19 @@ pytestmark = pytest.mark.gpu
 
 TOPK = 2048
 CONTEXTS = (1, 2047, 2048, 2049, 4001, 131_072, 1_048_576)
-BACKENDS = ("sgl-kernel", "flashinfer")
+BACKENDS = ("sgl-kernel", "flashinfer", "ascending")
 BEYOND = 320  # columns after the longest row, full of what must not be read
+
+
+@pytest.fixture(autouse=True)
+def _chosen(request, monkeypatch) -> None:
+    """SGLANG_GLM52_INDEX_TOPK as the test's backend says."""
+    from sglang_glm52.env import Settings
+    from sglang_glm52.memory import index_selection
+
+    is_ours = getattr(request.node, "callspec", None) and request.node.callspec.params.get("backend") == "ascending"
+    chosen = Settings(index_topk="ascending" if is_ours else "exact")
+    monkeypatch.setattr(index_selection, "settings", lambda: chosen)
 
 
 def make_scores(name: str, rows: int, columns: int) -> torch.Tensor:
@@ -66,9 +77,13 @@ def lengths_of(context: int) -> torch.Tensor:
 
 
 def decode_slots(backend: str, scores: torch.Tensor, lengths: torch.Tensor, table: torch.Tensor) -> torch.Tensor:
-    """What the host's metadata calls in a decode step: one row a request."""
+    """What the host's metadata calls in a decode step: one row a request; `ascending` as it is hooked."""
     from sglang.srt.layers.attention.dsa.dsa_topk_backend import DSATopKBackend, TopkTransformMethod
 
+    from sglang_glm52.memory.index_selection import select
+
+    if backend == "ascending":
+        return select(scores, lengths, TOPK, SimpleNamespace(page_table_1=table), TopkTransformMethod.PAGED)
     return DSATopKBackend(backend).topk_transform(
         logits=scores,
         lengths=lengths,
@@ -105,7 +120,7 @@ def prefill(context: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
 def test_prefill_chunks(backend: str, name: str, context: int, method: str) -> None:
     from sglang.srt.layers.attention.dsa.dsa_topk_backend import DSATopKBackend, TopkTransformMethod
 
-    from sglang_glm52.memory.index_selection import best_positions, encode
+    from sglang_glm52.memory.index_selection import select
 
     lengths, requests, starts = prefill(context)
     scores, table = make_scores(name, len(lengths), context + 2), descending_slots(2, context)
@@ -118,9 +133,8 @@ def test_prefill_chunks(backend: str, name: str, context: int, method: str) -> N
         indexer_k_start_end=(starts, starts + lengths),
     )
     transform = TopkTransformMethod.PAGED if is_paged else TopkTransformMethod.RAGGED
-    if backend == "flashinfer":
-        part = SimpleNamespace(attn_metadata=batch, topk_transform_method=transform)
-        found = encode(best_positions(scores, lengths, TOPK, DSATopKBackend.FLASHINFER, starts), part)
+    if backend != "sgl-kernel":
+        found = select(scores, lengths, TOPK, batch, transform, starts)
     else:
         found = DSATopKBackend.SGL_KERNEL.topk_transform(
             logits=scores,
@@ -150,7 +164,7 @@ def test_a_context_in_parts(backend: str, name: str, context: int) -> None:
 
     lengths = torch.tensor([context, context - 1, context // 2 + 5, context // 2 - 5], dtype=torch.int32, device="cuda")
     scores, part = make_scores(name, len(lengths), context), context // 2
-    best = BestSoFar(TOPK, DSATopKBackend(backend))
+    best = BestSoFar(TOPK, DSATopKBackend("sgl-kernel" if backend == "sgl-kernel" else "flashinfer"))
     crowded = torch.zeros(len(lengths), dtype=torch.bool)
     for first in range(0, context, part):
         own = (lengths - first).clamp(0, part)

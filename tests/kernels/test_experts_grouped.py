@@ -19,7 +19,7 @@ import triton.language as tl
 from triton_interpreter import IS_INTERPRETED
 
 from sglang_glm52.formats.int4_group import pack_int4, unpack_int4
-from sglang_glm52.kernels.int4_experts import cases, grouped, ref
+from sglang_glm52.kernels.int4_experts import cases, grouped, grouped_gate_up, ref
 from sglang_glm52.kernels.int4_experts.cases import Case, Inputs, make_inputs, make_weights
 from sglang_glm52.kernels.int4_experts.grouped_gemm import decode
 from sglang_glm52.kernels.int4_experts.grouped_order import order_slots
@@ -44,10 +44,21 @@ COMPARED = [
     )
     for case in (*cases.CASES, *OWN)
 ]
+# For the first product in CUDA C++, whatever the number of tokens.
+FORCED = (
+    *(case for case in cases.SMALL if case.hidden in (640, 1024) and case.inner == 256),
+    Case(1500, 640, 512, 3, 2, "experts with many tiles"),
+    Case(90, 640, 384, 8, 2, "an odd number of groups of both sides"),
+)
+GATE_UP = [pytest.param(None, id="triton"), pytest.param(160, id="cuda", marks=needs_gpu)]  # places in a tile
 
 
-def run(weights: ExpertWeights, inputs: Inputs) -> torch.Tensor:
-    return grouped.int4_experts_grouped(**arguments(weights, inputs))
+def run(weights: ExpertWeights, inputs: Inputs, gate_up_places: int | None = None) -> torch.Tensor:
+    """With `gate_up_places` the first product is CUDA C++ for any number of tokens."""
+    if gate_up_places is None:
+        return grouped.int4_experts_grouped(**arguments(weights, inputs))
+    tiling = grouped.tiling_for(inputs.x.shape[0])
+    return grouped.run_grouped(**arguments(weights, inputs), tiling=tiling, gate_up_places=gate_up_places)
 
 
 def arguments(weights: ExpertWeights, inputs: Inputs) -> dict[str, object]:
@@ -74,13 +85,25 @@ def test_equals_the_reference(case: Case, triton_device: str) -> None:
     assert_close(run(weights, inputs), weights, inputs)
 
 
-def test_one_large_input_costs_the_others_no_precision(triton_device: str) -> None:
+@needs_gpu
+@pytest.mark.parametrize("places", sorted(set(grouped_gate_up.PLACES.values())))
+@pytest.mark.parametrize("case", FORCED, ids=str)
+def test_the_first_product_in_cuda_equals_the_reference(case: Case, places: int, triton_device: str) -> None:
+    weights = make_weights(case, seed=1, device=triton_device)
+    inputs = make_inputs(case, seed=2, device=triton_device)
+    got = run(weights, inputs, places)
+    assert_close(got, weights, inputs)
+    assert all(torch.equal(run(weights, inputs, places), got) for _ in range(5))
+
+
+@pytest.mark.parametrize("gate_up_places", GATE_UP)
+def test_one_large_input_costs_the_others_no_precision(gate_up_places: int | None, triton_device: str) -> None:
     """Weights are multiplied with an offset that is subtracted again: the larger an input, the larger both."""
     case = Case(4, 256, 128, 4, 2, "")
     weights = make_weights(case, seed=1, device=triton_device)
     inputs = make_inputs(case, seed=2, device=triton_device)
     inputs.x[:, 77] = 100.0
-    assert_close(run(weights, inputs), weights, inputs)
+    assert_close(run(weights, inputs, gate_up_places), weights, inputs)
 
 
 @pytest.mark.parametrize("tiling", grouped.TILINGS.values(), ids=lambda tiling: f"{tiling.places} places")
@@ -99,7 +122,9 @@ def test_no_result_depends_on_the_tiling(tiling: grouped.Tiling, triton_device: 
 HIDDEN, INNER = 256, 128
 
 
-def one_hot_call(w13: torch.Tensor, scale13: torch.Tensor, w2: torch.Tensor, scale2: torch.Tensor) -> torch.Tensor:
+def one_hot_call(
+    w13: torch.Tensor, scale13: torch.Tensor, w2: torch.Tensor, scale2: torch.Tensor, gate_up_places: int | None = None
+) -> torch.Tensor:
     """Row k: the output for an x of zeros but for x[k] = 1, of one expert given as int8 matrices and their scales."""
     weights = ExpertWeights(
         pack_int4(w13)[None],
@@ -111,7 +136,8 @@ def one_hot_call(w13: torch.Tensor, scale13: torch.Tensor, w2: torch.Tensor, sca
     ones = torch.ones(HIDDEN, 1, device=w13.device)
     x = torch.eye(HIDDEN, device=w13.device).bfloat16()
     static = StaticScales(one, one)
-    return run(weights, Inputs(x, ones, torch.zeros_like(ones, dtype=torch.int32), 1.0, static)).float()
+    inputs = Inputs(x, ones, torch.zeros_like(ones, dtype=torch.int32), 1.0, static)
+    return run(weights, inputs, gate_up_places).float()
 
 
 def all_nibbles(rows: int, cols: int, device: str) -> torch.Tensor:
@@ -127,25 +153,35 @@ def column_of(rows: int, values: list[float], device: str) -> torch.Tensor:
     return torch.tensor(values, device=device).repeat(rows // len(values))[:, None]
 
 
-def test_every_up_weight_is_exact(triton_device: str) -> None:
+@pytest.mark.parametrize("gate_up_places", GATE_UP)
+def test_every_up_weight_is_exact(gate_up_places: int | None, triton_device: str) -> None:
     up = all_nibbles(INNER, HIDDEN, triton_device)
     gate = torch.full_like(up, 4)  # times scale 8: silu(32) is 32 in float32, so h = 32 * up, which FP8 holds
     scale = column_of(INNER, [1.0, -0.5, 0.25, -1.0], triton_device)
     pick = torch.eye(HIDDEN, INNER, device=triton_device, dtype=torch.int8)
     out = one_hot_call(
-        torch.cat([gate, up]), torch.cat([torch.full_like(scale, 8.0), scale]), pick, torch.full_like(scale[:1], 1 / 32)
+        torch.cat([gate, up]),
+        torch.cat([torch.full_like(scale, 8.0), scale]),
+        pick,
+        torch.full_like(scale[:1], 1 / 32),
+        gate_up_places,
     )
     assert torch.equal(out[:, :INNER], (up * scale).T) and not out[:, INNER:].any()
 
 
+@pytest.mark.parametrize("gate_up_places", GATE_UP)
 @pytest.mark.parametrize("sign", [1, -1])
-def test_every_gate_weight_is_exact(sign: int, triton_device: str) -> None:
+def test_every_gate_weight_is_exact(sign: int, gate_up_places: int | None, triton_device: str) -> None:
     gate = all_nibbles(INNER, HIDDEN, triton_device)
     up = torch.ones_like(gate)
     scale = column_of(INNER, [64.0 * sign], triton_device)  # silu(64 v) is 64 v or nearly 0; 512 saturates at 448
     pick = torch.eye(HIDDEN, INNER, device=triton_device, dtype=torch.int8)
     out = one_hot_call(
-        torch.cat([gate, up]), torch.cat([scale, torch.ones_like(scale)]), pick, torch.full_like(scale[:1], 1 / 64)
+        torch.cat([gate, up]),
+        torch.cat([scale, torch.ones_like(scale)]),
+        pick,
+        torch.full_like(scale[:1], 1 / 64),
+        gate_up_places,
     )
     assert torch.equal(out[:, :INNER], (gate.float() * sign).clamp(0, 7).T)
 
@@ -221,6 +257,8 @@ def test_slots_are_ordered_by_expert(num_tokens: int, routing: str, tile: int, t
         assert all(want[place][0] == expert for place in places)
         covered += places
     assert covered == list(range(count))
+    starts = [sum(owner < expert for owner, _ in want) for expert in range(case.num_experts + 1)]
+    assert order.starts.tolist() == starts
 
 
 def test_no_token_is_no_launch(triton_device: str) -> None:

@@ -13,7 +13,7 @@ import pytest
 HERE = Path(__file__).parent
 
 
-@pytest.mark.parametrize("file", ["test_experts_grouped.py"])
+@pytest.mark.parametrize("file", ["test_experts_grouped.py", "test_request_tables.py"])
 def test_passes_in_the_interpreter(file: str) -> None:
     """In a process of its own: the interpreter is chosen when Triton is imported."""
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-m", "gpu", str(HERE / file)]

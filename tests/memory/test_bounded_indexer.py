@@ -17,6 +17,7 @@ from sglang.srt.layers.attention.dsa.dsa_topk_backend import DSATopKBackend, Top
 from sglang.srt.layers.attention.dsa_backend import DSAIndexerMetadata, DSAMetadata
 
 from sglang_glm52.env import Settings
+from sglang_glm52.kernels.index_topk import ref
 from sglang_glm52.memory import bounded_indexer, index_selection, shared_rows
 from sglang_glm52.memory.bounded_indexer import BoundedIndexer
 
@@ -163,6 +164,7 @@ def largest(monkeypatch) -> list[int]:
 
     monkeypatch.setattr(bounded_indexer.deep_gemm, "fp8_mqa_logits", fp8_mqa_logits)
     monkeypatch.setattr(index_selection.flashinfer, "top_k_ragged_transform", top_k_ragged_transform)
+    monkeypatch.setattr(index_selection, "index_topk", ref.index_topk)
     monkeypatch.setitem(sys.modules, "sgl_kernel", stand_in_kernels())
     return taken
 
@@ -195,8 +197,10 @@ WORKSPACES = {"one piece": 1 << 30, "several requests or some rows": 200_000, "p
 
 @pytest.mark.parametrize("workspace", WORKSPACES.values(), ids=WORKSPACES)
 @pytest.mark.parametrize("method", TopkTransformMethod, ids=lambda method: method.name.lower())
-@pytest.mark.parametrize("backend", [DSATopKBackend.SGL_KERNEL, DSATopKBackend.FLASHINFER], ids=lambda b: b.value)
-def test_pieces_select_what_one_piece_selects(backend, method, workspace, monkeypatch, largest):
+@pytest.mark.parametrize("topk", ["host", "exact", "ascending"])
+def test_pieces_select_what_one_piece_selects(topk, method, workspace, monkeypatch, largest):
+    monkeypatch.setattr(index_selection, "settings", lambda: Settings(index_topk=topk))
+    backend = DSATopKBackend.SGL_KERNEL if topk == "host" else DSATopKBackend.FLASHINFER
     prefill = make_prefill(backend, method)
     found, pool = select(prefill, monkeypatch, workspace)
     assert max(largest) <= workspace
@@ -252,7 +256,7 @@ def test_shares_of_the_ranks_are_what_one_rank_selects(num_ranks, workspace, mon
         handed.append(own.clone())
         everyones.copy_(torch.cat([*handed, *[torch.full_like(own, -1)] * (num_ranks - len(handed))]))
 
-    monkeypatch.setattr(shared_rows, "settings", lambda: Settings(indexer_rows="shared"))
+    monkeypatch.setattr(shared_rows, "settings", lambda: Settings(prefill_rows="shared"))
     monkeypatch.setattr(shared_rows, "MIN_SCORES", 1)
     monkeypatch.setattr(shared_rows, "get_attention_tp_size", lambda: num_ranks)
     monkeypatch.setattr(shared_rows, "get_attention_tp_rank", lambda: rank)
@@ -265,7 +269,7 @@ def test_shares_of_the_ranks_are_what_one_rank_selects(num_ranks, workspace, mon
 
 
 def test_a_short_prefill_is_not_shared_out(monkeypatch):
-    monkeypatch.setattr(shared_rows, "settings", lambda: Settings(indexer_rows="shared"))
+    monkeypatch.setattr(shared_rows, "settings", lambda: Settings(prefill_rows="shared"))
     monkeypatch.setattr(shared_rows, "get_attention_tp_size", lambda: 8)
     assert shared_rows.is_shared_out([8192], [8192]) and not shared_rows.is_shared_out([64] * 64, [4096] * 64)
     monkeypatch.setattr(shared_rows, "get_attention_tp_size", lambda: 1)

@@ -1,5 +1,6 @@
-"""int4 experts for many tokens: slots sorted by expert, two grouped FP8 products. Triton, Hopper.
+"""int4 experts for many tokens: slots sorted by expert, two grouped FP8 products. Hopper.
 
+All kernels are Triton's, but for the first product of `int4_experts_wgmma` (`grouped_gate_up.py`).
 x is rounded once a token and gathered by the first product; h, and the FP8 rows made from it, lie in the order of the
 experts; the second product writes one bf16 row a slot, which are then added in slot order. That many rows do not fit
 into the L2 cache, so the last two steps take turns on a part of the columns.
@@ -13,6 +14,7 @@ import torch
 import triton
 
 from sglang_glm52.formats.int4_group import GROUP
+from sglang_glm52.kernels.int4_experts import grouped_gate_up
 from sglang_glm52.kernels.int4_experts.grouped_combine import combine
 from sglang_glm52.kernels.int4_experts.grouped_gemm import down, gate_up
 from sglang_glm52.kernels.int4_experts.grouped_order import Order, order_slots
@@ -66,6 +68,21 @@ def int4_experts_grouped(
     return run_grouped(x, weights, topk_weights, topk_ids, factor, static, tiling_for(x.shape[0]))
 
 
+def int4_experts_wgmma(
+    x: torch.Tensor,
+    *,
+    weights: ExpertWeights,
+    topk_weights: torch.Tensor,
+    topk_ids: torch.Tensor,
+    factor: float,
+    static: StaticScales | None = None,
+) -> torch.Tensor:
+    """The same with its first product in CUDA C++, where there is one for so many tokens and such experts."""
+    check_inputs(x, weights, topk_weights, topk_ids, static)
+    places = grouped_gate_up.places_for(x.shape[0], weights.inner)
+    return run_grouped(x, weights, topk_weights, topk_ids, factor, static, tiling_for(x.shape[0]), places)
+
+
 def run_grouped(
     x: torch.Tensor,
     weights: ExpertWeights,
@@ -74,14 +91,18 @@ def run_grouped(
     factor: float,
     static: StaticScales | None,
     tiling: Tiling,
+    gate_up_places: int | None = None,
 ) -> torch.Tensor:
-    """The same with the tiling given and nothing checked."""
+    """The same with the tiling given and nothing checked; with `gate_up_places` the first product is CUDA C++."""
     out = torch.empty_like(x)
     if out.numel() == 0:
         return out
     order = order_slots(topk_ids, weights.num_experts, tiling.places)
     tokens = quantize_rows(x, static=static.x if static else None)
-    h = _gate_up(tokens, weights, order, topk_ids.shape[1], tiling)
+    if gate_up_places is None:
+        h = _gate_up(tokens, weights, order, topk_ids.shape[1], tiling)
+    else:
+        h = grouped_gate_up.gate_up(tokens, weights, order, topk_ids.shape[1], gate_up_places)
     rows = quantize_rows(h, static=static.h if static else None, num_rows=order.num_places)
 
     part_columns = _columns_a_part(weights.hidden, topk_ids.numel(), tiling.part_bytes)

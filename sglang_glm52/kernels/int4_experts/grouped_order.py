@@ -22,7 +22,12 @@ class Order(NamedTuple):
 
     slot_of_place: torch.Tensor  # [num_slots] int32, slot = token * topk + column; unset behind the last place
     tiles: torch.Tensor  # [3, num_tiles] int32: a tile's expert, its first place, the end of that expert's places
-    num_places: torch.Tensor  # [1] int32: slots that have an expert here
+    starts: torch.Tensor  # [num_experts + 1] int32: an expert's first place; last the number of places
+
+    @property
+    def num_places(self) -> torch.Tensor:
+        """[1] int32: slots that have an expert here."""
+        return self.starts[-1:]
 
 
 def order_slots(topk_ids: torch.Tensor, num_experts: int, tile: int) -> Order:
@@ -37,7 +42,7 @@ def order_slots(topk_ids: torch.Tensor, num_experts: int, tile: int) -> Order:
     """
     num_slots = topk_ids.numel()
     num_tiles = num_slots // tile + num_experts
-    order = Order(topk_ids.new_empty(num_slots), topk_ids.new_empty(3, num_tiles), topk_ids.new_empty(1))
+    order = Order(topk_ids.new_empty(num_slots), topk_ids.new_empty(3, num_tiles), topk_ids.new_empty(num_experts + 1))
     if num_slots <= FEW_SLOTS:
         scan = min(max(triton.next_power_of_2(num_slots), FEWEST_IDS), MOST_IDS)
         _order[(num_experts,)](topk_ids, *order, num_slots, num_tiles, TILE=tile, SCAN=scan, num_warps=4)
@@ -54,7 +59,7 @@ def order_slots(topk_ids: torch.Tensor, num_experts: int, tile: int) -> Order:
 
 
 @triton.jit(do_not_specialize=["num_slots", "num_tiles"])
-def _order(ids_ptr, slot_ptr, tiles_ptr, num_places_ptr, num_slots, num_tiles, TILE: tl.constexpr, SCAN: tl.constexpr):
+def _order(ids_ptr, slot_ptr, tiles_ptr, starts_ptr, num_slots, num_tiles, TILE: tl.constexpr, SCAN: tl.constexpr):
     """Program e finds the slots of expert e."""
     expert = tl.program_id(0)
     lanes = tl.arange(0, SCAN)
@@ -66,7 +71,7 @@ def _order(ids_ptr, slot_ptr, tiles_ptr, num_places_ptr, num_slots, num_tiles, T
         mine += (ids == expert).to(tl.int32)
     first = tl.sum(before)
     end = first + tl.sum(mine)
-    _write_tiles(tiles_ptr, num_places_ptr, num_tiles, first, end, TILE)
+    _write_tiles(tiles_ptr, starts_ptr, num_tiles, first, end, TILE)
 
     place = first
     if end > first:
@@ -104,7 +109,7 @@ def _start(
     up_to_ptr,
     start_ptr,
     tiles_ptr,
-    num_places_ptr,
+    starts_ptr,
     num_chunks,
     num_tiles,
     TILE: tl.constexpr,
@@ -118,7 +123,7 @@ def _start(
     mine = tl.load(up_to_ptr + at, mask=chunk < num_chunks, other=0) - before
     first = tl.sum(before)
     tl.store(start_ptr + at, first + tl.cumsum(mine) - mine, mask=chunk < num_chunks)
-    _write_tiles(tiles_ptr, num_places_ptr, num_tiles, first, first + tl.sum(mine), TILE)
+    _write_tiles(tiles_ptr, starts_ptr, num_tiles, first, first + tl.sum(mine), TILE)
 
 
 @triton.jit(do_not_specialize=["num_slots"])
@@ -132,13 +137,14 @@ def _place(ids_ptr, rank_ptr, start_ptr, slot_ptr, num_slots, CHUNK: tl.constexp
 
 
 @triton.jit
-def _write_tiles(tiles_ptr, num_places_ptr, num_tiles, first, end, TILE: tl.constexpr):
+def _write_tiles(tiles_ptr, starts_ptr, num_tiles, first, end, TILE: tl.constexpr):
     """Of the program's expert, whose places are [first, end); the last expert's program also the empty tiles behind."""
     expert = tl.program_id(0)
     first_tile = first // TILE + expert
     end_tile = end // TILE + expert + 1
+    tl.store(starts_ptr + expert, first)
     if expert == tl.num_programs(0) - 1:
-        tl.store(num_places_ptr, end)
+        tl.store(starts_ptr + expert + 1, end)
         end_tile = num_tiles
     for begin in range(first_tile, end_tile, 128):
         tile = begin + tl.arange(0, 128)

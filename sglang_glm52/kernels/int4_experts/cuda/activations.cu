@@ -65,7 +65,8 @@ extern "C" __global__ void __launch_bounds__(ROUND_THREADS) round_all_h(
   const int slot = blockIdx.x * (ROUND_THREADS / 32) + threadIdx.x / 32;
   let_successor_start();  // before the wait: `down` has much to do before it reads h, and waits itself
   wait_for_predecessor();
-  if (slot >= num_slots) return;
+  // Slots without an expert here have no h, and zeros are the same in both forms.
+  if (slot >= num_slots || __ldcg(absmax_h + slot) == 0) return;
   const Divisor by_scale(scale_of_slot(absmax_h, static_h, slot));
   auto pair = [&](uint two) { return round_to_e4m3(by_scale.divide(low_of(two)), by_scale.divide(high_of(two))); };
 #pragma unroll

@@ -1,0 +1,88 @@
+"""`glm52 bench topk`: the kernel beside FlashInfer's and sgl_kernel's, which SGLang offers, and torch's."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from statistics import median
+
+import torch
+
+from sglang_glm52.bench.record import Record, current_environment, table
+from sglang_glm52.bench.timer import step_intervals_ms
+from sglang_glm52.errors import ConfigError
+from sglang_glm52.kernels.index_topk import cases, index_topk
+from sglang_glm52.kernels.index_topk.cases import Case, Inputs, make_inputs
+
+TIMED = tuple(case for case in cases.CASES if case.timed)
+CALLS, WARMUP = 20, 3  # calls in a CUDA graph, replays before the first that counts
+_LARGE = 1 << 27  # scores in one call that takes long enough to need no more
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--replays", type=int, default=10, help="CUDA graphs timed of each (default: 10)")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print a table and one JSON line. ConfigError: no CUDA GPU, or an option out of range."""
+    if args.replays < 1:
+        raise ConfigError(f"--replays {args.replays}: expected 1 or more")
+    if not torch.cuda.is_available():
+        raise ConfigError("no CUDA GPU was found; the kernel is timed on one")
+    contenders = {"this": _this, "FlashInfer": _flashinfer, "sgl_kernel": _sgl_kernel, "torch": _torch}
+    results = {}
+    for case in TIMED:
+        inputs = make_inputs(case, seed=1, device="cuda")
+        results[str(case)] = {
+            name: measure(lambda call=call, inputs=inputs: call(inputs), case, args.replays)
+            for name, call in contenders.items()
+        }
+    header = ("case", *(f"{name} us" for name in contenders), "GB/s of scores", "FlashInfer / this")
+    cells = [_cells(case, results[str(case)]) for case in TIMED]
+    print(table(header, cells), end="\n\n")
+    record = Record(
+        bench="topk", settings={"replays": args.replays}, environment=current_environment(), results=results
+    )
+    print(record.json_line())
+    return 0
+
+
+def measure(call: Callable[[], object], case: Case, replays: int) -> float:
+    """Median microseconds of a call in a CUDA graph, scores in the cache where they fit, as after computing them."""
+    calls = 2 if case.rows * case.columns > _LARGE else CALLS
+    call()  # compiles and loads
+    torch.cuda.synchronize()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        for _ in range(calls):
+            call()
+    return round(1e3 * median(step_intervals_ms(graph.replay, steps=replays, warmup=WARMUP)) / calls, 2)
+
+
+def _cells(case: Case, times: dict[str, float]) -> tuple[object, ...]:
+    scores_bytes = 4 * case.rows * case.columns
+    return (str(case), *times.values(), scores_bytes / times["this"] / 1e3, times["FlashInfer"] / times["this"])
+
+
+def _this(inputs: Inputs) -> torch.Tensor:
+    return index_topk(inputs.scores, inputs.lengths, cases.TOPK, **inputs.options())
+
+
+def _flashinfer(inputs: Inputs) -> torch.Tensor:
+    """As this package calls it for prefills: in no order, and of equal scores any."""
+    import flashinfer
+
+    zeros = torch.zeros_like(inputs.lengths)
+    return flashinfer.top_k_ragged_transform(inputs.scores, zeros, inputs.lengths, cases.TOPK)
+
+
+def _sgl_kernel(inputs: Inputs) -> torch.Tensor:
+    """Not exact: of scores that are alike in their upper bits it keeps some."""
+    import sgl_kernel
+
+    return sgl_kernel.fast_topk_v2(inputs.scores, inputs.lengths, cases.TOPK)
+
+
+def _torch(inputs: Inputs) -> torch.Tensor:
+    """Of whole rows, whatever their lengths."""
+    return torch.topk(inputs.scores, cases.TOPK, sorted=False).indices

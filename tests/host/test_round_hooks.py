@@ -1,0 +1,90 @@
+"""Hooks for rounds that are prepared ahead: what they change, and that they keep still for everything else."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from types import SimpleNamespace
+
+import pytest
+import torch
+from sglang.srt.managers.overlap_utils import decide_needs_cpu_seq_lens
+
+from sglang_glm52.arch import MODEL_TYPE
+from sglang_glm52.env import settings
+from sglang_glm52.host.hooks import (
+    spec_chain,
+    spec_cpu_lengths,
+    spec_extend_backend,
+    spec_extend_graph,
+    spec_step_backends,
+)
+from sglang_glm52.speculative.chain import lay_out
+
+QUIET = (("host", MODEL_TYPE), ("ahead", "deepseek_v3"))
+
+
+@pytest.fixture
+def configure(monkeypatch: pytest.MonkeyPatch) -> Iterator:
+    """configure(rounds, model_type) -> server arguments of such a process, piecewise CUDA graphs left on."""
+
+    def make(rounds: str, model_type: str) -> SimpleNamespace:
+        monkeypatch.setenv("SGLANG_GLM52_SPEC_ROUNDS", rounds)
+        settings.cache_clear()
+        config = SimpleNamespace(hf_config=SimpleNamespace(model_type=model_type))
+        args = SimpleNamespace(
+            get_model_config=lambda: config, disable_piecewise_cuda_graph=False, enable_two_batch_overlap=False
+        )
+        monkeypatch.setattr(spec_chain, "get_global_server_args", lambda: args)
+        return args
+
+    yield make
+    settings.cache_clear()
+
+
+def decide(args: SimpleNamespace, *needs: bool) -> bool:
+    backends = [SimpleNamespace(needs_cpu_seq_lens=need) for need in needs]
+    return spec_cpu_lengths.ask_backends(decide_needs_cpu_seq_lens, args, (*backends, None))
+
+
+def test_piecewise_graphs_do_not_fetch_lengths(configure) -> None:
+    args = configure("ahead", MODEL_TYPE)
+    assert not decide(args, False, False) and decide(args, False, True)
+    args.enable_two_batch_overlap = True
+    assert decide(args, False, False)
+
+
+@pytest.mark.parametrize(("rounds", "model_type"), QUIET)
+def test_else_the_host_decides(configure, rounds: str, model_type: str) -> None:
+    assert decide(configure(rounds, model_type), False, False)
+
+
+def build(*args: torch.Tensor | int) -> tuple:
+    return spec_chain.build_chain(lambda *given: ("the host's", *given), *args)
+
+
+def test_a_chain_has_no_mask(configure) -> None:
+    configure("ahead", MODEL_TYPE)
+    bonus, drafts, lengths = torch.tensor([5, 6]), torch.tensor([[1, 2], [3, 4]]), torch.tensor([70, 9])
+    mask, *tree, tokens = build(bonus, None, None, drafts, lengths, 0, 1, 2, 3)
+    want_tokens, *want = lay_out(bonus, drafts, lengths)
+    assert mask is None and torch.equal(tokens, want_tokens)
+    assert all(torch.equal(one, other) for one, other in zip(tree, want, strict=True))
+
+
+@pytest.mark.parametrize(("rounds", "model_type"), QUIET)
+def test_else_the_host_builds_its_tree(configure, rounds: str, model_type: str) -> None:
+    configure(rounds, model_type)
+    assert build(1, 2, 3, 4, 5, 6, 1, 8, 9) == ("the host's", 1, 2, 3, 4, 5, 6, 1, 8, 9)
+
+
+@pytest.mark.parametrize(("rounds", "model_type"), QUIET)
+def test_else_the_host_makes_backends_and_graphs(configure, rounds: str, model_type: str) -> None:
+    config = configure(rounds, model_type).get_model_config()
+    runner = SimpleNamespace(model_config=config)
+    factory = SimpleNamespace(draft_model_runner=runner)
+    for create in (spec_step_backends.create_round_steps, spec_extend_backend.create_extend_backend):
+        assert create(lambda self: ("the host's", self), factory) == ("the host's", factory)
+    made = []
+    worker = SimpleNamespace(draft_runner=runner, server_args=SimpleNamespace(disable_cuda_graph=False))
+    spec_extend_graph.capture_extend(made.append, worker)
+    assert made == [worker] and not hasattr(worker, "cuda_graph_runner_for_draft_extend")

@@ -1,0 +1,116 @@
+"""Small calls of every kernel, for compute-sanitizer to watch; docs/kernels.md has the commands.
+
+Tensors are made and compared on the CPU, so that nearly all that the tool slows down is these kernels. Without it the
+tests hold only that results are right: that no kernel reads or writes elsewhere is what the tool adds.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Callable
+
+import pytest
+import torch
+
+from sglang_glm52.kernels.int4_experts import cases, ref
+from sglang_glm52.kernels.int4_experts.cases import Case, Inputs
+from sglang_glm52.kernels.int4_experts.decode import int4_experts_decode
+from sglang_glm52.kernels.int4_experts.grouped import int4_experts_grouped, int4_experts_wgmma
+from sglang_glm52.kernels.int4_experts.weights import ExpertWeights, StaticScales
+from sglang_glm52.kernels.int4_quantize import int4_quantize
+from sglang_glm52.kernels.int4_quantize import ref as quantize_ref
+from sglang_glm52.kernels.int4_quantize.cases import Case as Slab
+from sglang_glm52.kernels.int4_quantize.cases import make_weight
+
+pytestmark = pytest.mark.gpu
+# A graph's tensors come from a pool of the caching allocator.
+needs_caching = pytest.mark.skipif("PYTORCH_NO_CUDA_MEMORY_CACHING" in os.environ, reason="no memory for graphs")
+
+BOUND = 0.08  # of the norm of a row's difference over the norm of the row; test_experts_random.py has stricter ones
+
+FEW = (
+    Case(1, 128, 128, 4, 2, "a warp sorts the slots, one group on both sides"),
+    Case(5, 640, 384, 8, 4, "odd numbers of groups"),
+    Case(37, 256, 128, 6, 2, "a block sorts the slots, more than one unit an expert", routing="power-law"),
+    Case(9, 256, 256, 4, 2, "static scales", is_static=True),
+    Case(9, 256, 128, 4, 2, "experts of other ranks", total_experts=12),
+)
+MANY = (
+    Case(500, 128, 128, 6, 2, "the second tiling"),
+    Case(1200, 128, 128, 6, 4, "the third tiling, slots sorted chunk by chunk", total_experts=8),
+    Case(5, 256, 640, 4, 2, "more groups of inner than are held in shared memory"),
+)
+SEVERAL_TILES = Case(1500, 640, 512, 3, 2, "experts with several tiles of the first product in CUDA C++")
+
+
+def on_gpu(weights: ExpertWeights) -> ExpertWeights:
+    return ExpertWeights(*(getattr(weights, part.name).cuda() for part in dataclasses.fields(weights)))
+
+
+def arguments(inputs: Inputs, device: str) -> dict[str, object]:
+    """All but the weights."""
+    held = {part.name: getattr(inputs, part.name) for part in dataclasses.fields(inputs)}
+    held["static"] = inputs.static and StaticScales(inputs.static.x.to(device), inputs.static.h.to(device))
+    return {name: value.to(device) if isinstance(value, torch.Tensor) else value for name, value in held.items()}
+
+
+def assert_equal(got: torch.Tensor, weights: ExpertWeights, inputs: Inputs) -> None:
+    want = ref.int4_experts(**arguments(inputs, "cpu"), weights=weights).float()
+    size = want.norm(dim=1)
+    difference = (got.cpu().float() - want).norm(dim=1)
+    assert (difference <= BOUND * size).all(), difference / size
+
+
+@pytest.mark.parametrize(
+    "path, case",
+    [
+        *((int4_experts_decode, case) for case in FEW),
+        *((int4_experts_grouped, case) for case in FEW + MANY),
+        (int4_experts_wgmma, SEVERAL_TILES),
+    ],
+    ids=lambda value: str(value) if isinstance(value, Case) else value.__name__.removeprefix("int4_experts_"),
+)
+def test_experts(path: Callable[..., torch.Tensor], case: Case) -> None:
+    weights, inputs = cases.make_weights(case, seed=1, device="cpu"), cases.make_inputs(case, seed=2, device="cpu")
+    assert_equal(path(**arguments(inputs, "cuda"), weights=on_gpu(weights)), weights, inputs)
+
+
+@needs_caching
+@pytest.mark.parametrize("path", [int4_experts_decode, int4_experts_grouped], ids=["decode", "grouped"])
+def test_experts_in_a_graph(path: Callable[..., torch.Tensor]) -> None:
+    """Replayed twice in a row, with data of its own each time."""
+    case = FEW[2]
+    weights = cases.make_weights(case, seed=1, device="cpu")
+    calls = [cases.make_inputs(case, seed=seed, device="cpu") for seed in (2, 3)]
+    held, loaded = arguments(calls[0], "cuda"), on_gpu(weights)
+    path(**held, weights=loaded)  # compiled before the capture
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        out = path(**held, weights=loaded)
+    results = []
+    for call in calls:
+        for name in ("x", "topk_weights", "topk_ids"):
+            held[name].copy_(getattr(call, name))
+        graph.replay()
+        results.append(out.clone())
+    for call, got in zip(calls, results, strict=True):
+        assert_equal(got, weights, call)
+
+
+@pytest.mark.parametrize(
+    "slab",
+    [
+        Slab(129, 256, torch.float8_e4m3fn, "normal", "one row in the lower blocks"),
+        Slab(11, 640, torch.bfloat16, "normal", "groups that no program's number divides"),
+        Slab(1, 128, torch.float32, "normal", "one group"),
+    ],
+    ids=str,
+)
+def test_quantiser(slab: Slab) -> None:
+    weight, block_scale = make_weight(slab, seed=1)
+    want = quantize_ref.int4_quantize(weight, block_scale=block_scale, method="rtn")
+    got = int4_quantize(
+        weight.cuda(), block_scale=block_scale if block_scale is None else block_scale.cuda(), method="rtn"
+    )
+    assert torch.equal(got.packed.cpu(), want.packed) and torch.equal(got.scale.cpu(), want.scale)
