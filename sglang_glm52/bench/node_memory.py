@@ -64,7 +64,7 @@ def planned_on_cuda(spec: NodeSpec, which: Which, speculation: Speculation | Non
         concurrency=spec.max_running_requests,
         kv_dtype=FP8,
         pool=Pool.HOST if is_host_pool else Pool.COMPACT,
-        use_mtp=speculation is not None,
+        draft_tokens=speculation.draft_tokens if speculation else 0,
         chunked_prefill_size=spec.chunk,
         mem_fraction_static=spec.mem_fraction_static,
     )

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sglang_glm52.errors import ConfigError
-from sglang_glm52.planner.constants import CHUNKED_PREFILL_SIZE
+from sglang_glm52.planner.constants import CHUNKED_PREFILL_SIZE, DRAFT_TOKENS
 
 if TYPE_CHECKING:
     from sglang_glm52.planner.model import Model
@@ -37,6 +37,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     use.add_argument("--context", type=int, metavar="N", help="tokens of a request (default: the model's window)")
     use.add_argument("--concurrency", type=int, default=1, metavar="N", help="such requests at a time (default 1)")
     use.add_argument("--mtp", action=argparse.BooleanOptionalAction, default=False, help="speculate with the MTP layer")
+    use.add_argument(
+        "--draft-tokens",
+        type=int,
+        default=DRAFT_TOKENS,
+        metavar="N",
+        help="verified a round, with --mtp (default 2)",
+    )
     server = parser.add_argument_group("the server")
     server.add_argument("--kv-cache-dtype", default="fp8_e4m3", metavar="TYPE", help="fp8_e4m3 (default) or bfloat16")
     server.add_argument(
@@ -98,7 +105,7 @@ def _scenario(args: argparse.Namespace, model: Model) -> Scenario:
         concurrency=args.concurrency,
         kv_dtype=args.kv_cache_dtype,
         pool=pools[args.pool],
-        use_mtp=args.mtp,
+        draft_tokens=args.draft_tokens if args.mtp else 0,
         chunked_prefill_size=args.chunked_prefill_size,
         mem_fraction_static=args.mem_fraction_static,
     )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import shlex
 
 from sglang_glm52.planner.budget import Plan
-from sglang_glm52.planner.constants import DRAFT_TOKENS
 from sglang_glm52.planner.kv import Pool
 
 
@@ -26,6 +25,6 @@ def launch_command(plan: Plan) -> str:
     words += ["--max-running-requests", scenario.max_running_requests]
     words += ["--cuda-graph-max-bs", scenario.running_per_rank]
     if scenario.use_mtp:
-        words += ["--speculative-algorithm", "EAGLE", "--speculative-num-steps", DRAFT_TOKENS - 1]
-        words += ["--speculative-eagle-topk", 1, "--speculative-num-draft-tokens", DRAFT_TOKENS]
+        words += ["--speculative-algorithm", "EAGLE", "--speculative-num-steps", scenario.draft_tokens - 1]
+        words += ["--speculative-eagle-topk", 1, "--speculative-num-draft-tokens", scenario.draft_tokens]
     return shlex.join(map(str, words))

@@ -95,6 +95,7 @@ def as_json(plan: Plan) -> dict[str, Any]:
         "kv_cache_dtype": scenario.kv_dtype,
         "pool": scenario.pool.value,
         "mtp": scenario.use_mtp,
+        "draft_tokens": scenario.draft_tokens,
         "weights_bytes_total": plan.model.checkpoint_bytes,
         "weights_bytes_per_gpu": plan.weights_per_gpu,
         "weights_bytes_by_kind": dict(plan.weights),

@@ -23,9 +23,13 @@ class Scenario:
     concurrency: int
     kv_dtype: str
     pool: Pool
-    use_mtp: bool
+    draft_tokens: int  # verified in a round of EAGLE, --speculative-num-draft-tokens; 0: no speculation
     chunked_prefill_size: int
     mem_fraction_static: float | None  # None: the largest that leaves room for everything else
+
+    @property
+    def use_mtp(self) -> bool:
+        return self.draft_tokens > 0
 
     @property
     def max_running_requests(self) -> int:
@@ -58,5 +62,7 @@ def check_scenario(arch: Glm52Arch, scenario: Scenario) -> None:
     fraction = scenario.mem_fraction_static
     if fraction is not None and not 0 < fraction < 1:
         raise ConfigError(f"--mem-fraction-static {fraction:g}: expected a number between 0 and 1")
+    if scenario.draft_tokens == 1 or scenario.draft_tokens < 0:
+        raise ConfigError(f"--draft-tokens {scenario.draft_tokens}: expected 2 or more, the first is no draft")
     if scenario.use_mtp and not arch.num_mtp_layers:
         raise ConfigError("--mtp: the checkpoint has no MTP layer (num_nextn_predict_layers is 0); use --no-mtp")

@@ -10,7 +10,6 @@ from sglang_glm52.memory.block_size import memory_kept
 from sglang_glm52.memory.dequantised_cache import POSITIONS_A_ROW, latent_bytes
 from sglang_glm52.memory.score_pieces import key_bytes, score_bytes
 from sglang_glm52.planner.constants import (
-    DRAFT_TOKENS,
     GRAPH_BYTES_PER_ROW,
     INT4_PART_BYTES,
     MARGIN_BYTES,
@@ -38,10 +37,11 @@ class Workspace:
 
 def standing_workspaces(scenario: Scenario) -> tuple[Workspace, ...]:
     """What is there from the start on, whatever is served."""
-    rows, drafts = scenario.running_per_rank, DRAFT_TOKENS if scenario.use_mtp else 0
+    rows, drafts = scenario.running_per_rank, scenario.draft_tokens
     columns = scenario.context + EXTRA_POSITIONS + drafts
     graph_rows = rows * max(1, drafts)
-    num_graph_tables = 2 if scenario.use_mtp else 1  # verification and the draft's own pass
+    # With drafts: verification, the draft's own pass, and each draft step after the first, of a row a request.
+    table_rows = 2 * graph_rows + (drafts - 2) * rows if scenario.use_mtp else graph_rows
     return (
         Workspace(
             "request table",
@@ -50,7 +50,7 @@ def standing_workspaces(scenario: Scenario) -> tuple[Workspace, ...]:
         ),
         Workspace(
             "CUDA graphs: page tables",
-            num_graph_tables * graph_rows * columns * INT32,
+            table_rows * columns * INT32,
             "shape: rows of the largest graph x context, int32 (DSA backend, init_cuda_graph_state)",
         ),
         Workspace(

@@ -24,7 +24,7 @@ def scenario(**changes: Any) -> Scenario:
         "concurrency": 1,
         "kv_dtype": FP8,
         "pool": Pool.COMPACT,
-        "use_mtp": False,
+        "draft_tokens": 0,
         "chunked_prefill_size": 8192,
         "mem_fraction_static": None,
     }

@@ -17,7 +17,7 @@ from sglang_glm52.planner.verdict import find_problem
 PUBLISHED_FRACTION = 0.85
 
 
-@pytest.mark.parametrize("changes", [{}, {"use_mtp": True}, {"pool": Pool.HOST}, {"parallel": Parallel(8, dp=8)}])
+@pytest.mark.parametrize("changes", [{}, {"draft_tokens": 2}, {"pool": Pool.HOST}, {"parallel": Parallel(8, dp=8)}])
 @pytest.mark.parametrize("form", ["w4afp8", "fp8"])
 def test_the_sections_add_up_to_the_gpu(form, changes):
     found = plan(form, **changes)
@@ -32,7 +32,7 @@ def test_the_window_fits_eight_h200s_in_int4_alone():
 
 def test_the_published_server_fits():
     """8 x H200 with EAGLE, SGLang's pool and --mem-fraction-static 0.85 is known to serve nearly the whole window."""
-    found = plan(pool=Pool.HOST, use_mtp=True, mem_fraction_static=PUBLISHED_FRACTION)
+    found = plan(pool=Pool.HOST, draft_tokens=2, mem_fraction_static=PUBLISHED_FRACTION)
     assert find_problem(found) is None and found.full_requests == 1
 
 
@@ -80,7 +80,7 @@ def test_each_input_moves_tokens_the_right_way():
     assert plan(gpu=find_gpu("h100")).max_tokens < usual < plan(gpu=custom_gpu(180.0)).max_tokens
     assert plan(kv_dtype="bfloat16").max_tokens < usual
     assert plan(pool=Pool.HOST).max_tokens < usual
-    assert plan(use_mtp=True).max_tokens < usual
+    assert plan(draft_tokens=2).max_tokens < usual
     assert plan("fp8").max_tokens < usual
     assert plan(parallel=Parallel(8, dp=8)).max_tokens < usual
     assert plan(chunked_prefill_size=16384).max_tokens < usual < plan(chunked_prefill_size=2048).max_tokens
@@ -145,7 +145,7 @@ def test_every_figure_has_a_source():
 
 
 def test_the_command_of_the_published_checkpoint():
-    found = plan(use_mtp=True, mem_fraction_static=PUBLISHED_FRACTION)
+    found = plan(draft_tokens=2, mem_fraction_static=PUBLISHED_FRACTION)
     assert launch_command(found) == (
         "python -m sglang.launch_server --model-path PhalaCloud/GLM-5.2-W4AFP8 --tp 8 --quantization w4afp8 "
         "--disable-shared-experts-fusion --kv-cache-dtype fp8_e4m3 --reasoning-parser glm45 --tool-call-parser glm47 "
@@ -153,6 +153,18 @@ def test_the_command_of_the_published_checkpoint():
         "--cuda-graph-max-bs 64 --speculative-algorithm EAGLE --speculative-num-steps 1 --speculative-eagle-topk 1 "
         "--speculative-num-draft-tokens 2"
     )
+
+
+def test_tables_of_rounds_by_hand():
+    """64 requests: of 2 tokens to verify two tables of 128 rows; of 4 two of 256, and two steps more of 64 rows."""
+    two, four = (
+        workspace("CUDA graphs: page tables", draft_tokens=2),
+        workspace("CUDA graphs: page tables", draft_tokens=4),
+    )
+    assert two == 2 * 128 * (WINDOW + 4 + 2) * 4
+    assert four == (2 * 256 + 2 * 64) * (WINDOW + 4 + 4) * 4
+    command = launch_command(plan(draft_tokens=4))
+    assert command.endswith("--speculative-num-steps 3 --speculative-eagle-topk 1 --speculative-num-draft-tokens 4")
 
 
 def test_the_command_asks_for_sglangs_pool_where_that_was_planned():

@@ -134,6 +134,7 @@ MISTAKES = {
         ("--preset", "w4afp8", "--kv-cache-dtype", "int8"),
         "--kv-cache-dtype int8: unknown; expected one of fp8_e4m3",
     ),
+    "draft": (("--preset", "w4afp8", "--mtp", "--draft-tokens", "1"), "--draft-tokens 1: expected 2 or more"),
     "tp": (("--preset", "w4afp8", "--tp", "6"), "splits 64 heads over 6 GPUs"),
     "context": (("--preset", "w4afp8", "--context", "2000000"), "--context 2000000: expected 1 to 1048576"),
     "plot": (("--preset", "w4afp8", "--plot", "/nowhere/a.png"), "there is no folder /nowhere; make it first"),
