@@ -40,7 +40,8 @@ CHOICES = {
     "fp8-triton": ("fp8-triton",),
     "marlin": ("marlin",),
 }
-TUNED = ("decode", "grouped", "grouped-wgmma")
+TUNED = ("decode", "grouped")  # the paths between which the table of the op decides
+PATHS = (*TUNED, "grouped-wgmma")  # what --tune times alone
 
 
 def prepare(contender: Contender, layer: Layer) -> Call:
