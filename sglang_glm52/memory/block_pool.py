@@ -41,5 +41,9 @@ def block_pool(kind: str, num_bytes: int, device: torch.device) -> BlockPool:
 
 
 def in_block(kind: str, num_bytes: int, block_bytes: int, device: torch.device) -> AbstractContextManager[None]:
-    """Inside, `num_bytes` are allocated in the block of `block_bytes` that `kind` has; few come from everywhere."""
-    return nullcontext() if num_bytes <= SMALL_BYTES else block_pool(kind, block_bytes, device).allocate(num_bytes)
+    """Inside, `num_bytes` are allocated in the block of `block_bytes` that `kind` has.
+
+    Few bytes, and more than the block has, are torch's common memory.
+    """
+    is_in_block = SMALL_BYTES < num_bytes <= block_bytes
+    return block_pool(kind, block_bytes, device).allocate(num_bytes) if is_in_block else nullcontext()

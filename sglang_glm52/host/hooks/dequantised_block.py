@@ -26,10 +26,13 @@ def dequantise(
     *args: Any,
     **kwargs: Any,
 ) -> torch.Tensor:
-    """AROUND `dequantize_k_cache_paged` as the DSA backend calls it; the rule for prefills keeps to one window."""
+    """AROUND `dequantize_k_cache_paged` as the DSA backend calls it.
+
+    More than one window is dequantised only where a user asks for `flashmla_sparse` himself, and not in the block.
+    """
     model = get_global_server_args().get_model_config()
-    num_bytes, block = latent_bytes(len(page_table_1_flattened)), latent_bytes(model.context_len)
-    if not is_glm52(model.hf_config) or num_bytes > block:  # more only where a user asks for `flashmla_sparse` itself
+    if not is_glm52(model.hf_config):
         return original(quant_k_cache, page_table_1_flattened, *args, **kwargs)
-    with in_block("latents", num_bytes, block, quant_k_cache.device):
+    sizes = latent_bytes(len(page_table_1_flattened)), latent_bytes(model.context_len)
+    with in_block("latents", *sizes, quant_k_cache.device):
         return original(quant_k_cache, page_table_1_flattened, *args, **kwargs)
