@@ -8,7 +8,7 @@ import torch
 
 from sglang_glm52.bench.moe_layer import Call, Layer, first_rows
 from sglang_glm52.bench.spread import Spread
-from sglang_glm52.bench.timer import step_intervals_ms
+from sglang_glm52.bench.timer import graph_intervals_ms, step_intervals_ms
 from sglang_glm52.kernels.int4_experts import ref
 from sglang_glm52.kernels.int4_experts.cases import Inputs
 
@@ -26,14 +26,13 @@ class WrongResultError(ValueError):
 
 def time_calls(calls: Sequence[Call], routings: Sequence[Inputs]) -> Spread:
     """Microseconds a call; call i uses weights i and routing i, in turn, so that weights come from memory."""
-    for number, inputs in enumerate(routings):  # compile, before capture
-        calls[number % len(calls)](inputs)
-    torch.cuda.synchronize()
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
+
+    def launch() -> None:
         for number, inputs in enumerate(routings):
             calls[number % len(calls)](inputs)
-    replays = step_intervals_ms(graph.replay, steps=REPLAYS, warmup=WARMUP)
+
+    launch()  # compiles, before the capture
+    replays = graph_intervals_ms(launch, steps=REPLAYS, warmup=WARMUP)
     return Spread.of([1e3 * ms / len(routings) for ms in replays])
 
 

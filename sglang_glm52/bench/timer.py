@@ -1,4 +1,4 @@
-"""The only module that times. Both functions expect work that is already compiled and keep the GPU's queue full."""
+"""The only module that times. Its functions expect work that is already compiled and keep the GPU's queue full."""
 
 from __future__ import annotations
 
@@ -30,6 +30,15 @@ def step_intervals_ms(
         mark.record(stream)
     torch.cuda.synchronize()
     return [earlier.elapsed_time(later) for earlier, later in pairwise(marks)]
+
+
+def graph_intervals_ms(launch: Callable[[], object], *, steps: int, warmup: int) -> list[float]:
+    """`step_intervals_ms` of the replays of a CUDA graph that holds what `launch` launches."""
+    torch.cuda.synchronize()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        launch()
+    return step_intervals_ms(graph.replay, steps=steps, warmup=warmup)
 
 
 def profile(step: Callable[[], object], *, steps: int) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from sglang_glm52.bench.node_model import has_weights
 from sglang_glm52.bench.shard_config import NUM_LAYERS, PUBLISHED
 from sglang_glm52.bench.shard_options import positive, positive_list, which_list
 from sglang_glm52.bench.shard_spec import Which
@@ -62,7 +63,7 @@ def make_spec(args: argparse.Namespace, which: Which, model_dir: Path) -> Window
         which=which,
         model=f"rank shard, {args.format}, {args.layers} layers" if is_shard else str(args.model),
         model_dir=str(model_dir),
-        is_seeded=not any(model_dir.glob("*.safetensors")),
+        is_seeded=not has_weights(model_dir),
         quantization="w4afp8" if is_shard and args.format == "w4afp8" else None,
         variables=given_variables(),
         device=args.device,

@@ -8,9 +8,9 @@ from statistics import median
 
 import torch
 
+from sglang_glm52.bench.kernel_bench import check_timing
 from sglang_glm52.bench.record import Record, current_environment, table
-from sglang_glm52.bench.timer import step_intervals_ms
-from sglang_glm52.errors import ConfigError
+from sglang_glm52.bench.timer import graph_intervals_ms
 from sglang_glm52.kernels.index_topk import cases, index_topk
 from sglang_glm52.kernels.index_topk.cases import Case, Inputs, make_inputs
 
@@ -25,10 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print a table and one JSON line. ConfigError: no CUDA GPU, or an option out of range."""
-    if args.replays < 1:
-        raise ConfigError(f"--replays {args.replays}: expected 1 or more")
-    if not torch.cuda.is_available():
-        raise ConfigError("no CUDA GPU was found; the kernel is timed on one")
+    check_timing("--replays", args.replays)
     contenders = {"this": _this, "FlashInfer": _flashinfer, "sgl_kernel": _sgl_kernel, "torch": _torch}
     results = {}
     for case in TIMED:
@@ -51,12 +48,12 @@ def measure(call: Callable[[], object], case: Case, replays: int) -> float:
     """Median microseconds of a call in a CUDA graph, scores in the cache where they fit, as after computing them."""
     calls = 2 if case.rows * case.columns > _LARGE else CALLS
     call()  # compiles and loads
-    torch.cuda.synchronize()
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
+
+    def launch() -> None:
         for _ in range(calls):
             call()
-    return round(1e3 * median(step_intervals_ms(graph.replay, steps=replays, warmup=WARMUP)) / calls, 2)
+
+    return round(1e3 * median(graph_intervals_ms(launch, steps=replays, warmup=WARMUP)) / calls, 2)
 
 
 def _cells(case: Case, times: dict[str, float]) -> tuple[object, ...]:

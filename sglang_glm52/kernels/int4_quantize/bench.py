@@ -8,11 +8,9 @@ from dataclasses import dataclass
 from itertools import cycle
 from statistics import median
 
-import torch
-
+from sglang_glm52.bench.kernel_bench import check_timing
 from sglang_glm52.bench.record import Record, current_environment, table
 from sglang_glm52.bench.timer import step_intervals_ms
-from sglang_glm52.errors import ConfigError
 from sglang_glm52.kernels.int4_quantize import cases, int4_quantize, ref
 from sglang_glm52.kernels.int4_quantize.cases import Case, make_weight
 from sglang_glm52.kernels.int4_quantize.slab import Int4Slab
@@ -43,10 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print a table and one JSON line. ConfigError: no CUDA GPU, or an option out of range."""
-    if args.steps < 1:
-        raise ConfigError(f"--steps {args.steps}: expected 1 or more")
-    if not torch.cuda.is_available():
-        raise ConfigError("no CUDA GPU was found; the kernel is timed on one")
+    check_timing("--steps", args.steps)
     rows = [measure(case, args.steps) for case in TIMED]
     header = ("case", "kernel us", "GB/s of source", "torch us", "torch / kernel")
     cells = [(str(r.case), r.kernel_us, r.gb_per_second, r.torch_us, r.torch_us / r.kernel_us) for r in rows]

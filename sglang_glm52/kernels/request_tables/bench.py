@@ -5,11 +5,9 @@ from __future__ import annotations
 import argparse
 from statistics import median
 
-import torch
-
+from sglang_glm52.bench.kernel_bench import check_timing
 from sglang_glm52.bench.record import Record, current_environment, table
-from sglang_glm52.bench.timer import step_intervals_ms
-from sglang_glm52.errors import ConfigError
+from sglang_glm52.bench.timer import graph_intervals_ms
 from sglang_glm52.kernels.request_tables.cases import CASES, PAGE, TOPK, Case, make_inputs, make_tables
 from sglang_glm52.kernels.request_tables.kernel import request_tables
 
@@ -23,10 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print a table and one JSON line. ConfigError: no CUDA GPU, or an option out of range."""
-    if args.replays < 1:
-        raise ConfigError(f"--replays {args.replays}: expected 1 or more")
-    if not torch.cuda.is_available():
-        raise ConfigError("no CUDA GPU was found; the kernel is timed on one")
+    check_timing("--replays", args.replays)
     results = {str(case): measure(case, args.replays) for case in TIMED}
     rows = [(str(case), case.why, results[str(case)], num_bytes(case) / results[str(case)] / 1e3) for case in TIMED]
     print(table(("case", "", "us", "GB/s"), rows), end="\n\n")
@@ -51,9 +46,9 @@ def measure(case: Case, replays: int) -> float:
         request_tables(out, *inputs, first=case.first, index_topk=TOPK, page_size=PAGE)
 
     call()  # compiles and loads
-    torch.cuda.synchronize()
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
+
+    def launch() -> None:
         for _ in range(CALLS):
             call()
-    return round(1e3 * median(step_intervals_ms(graph.replay, steps=replays, warmup=WARMUP)) / CALLS, 2)
+
+    return round(1e3 * median(graph_intervals_ms(launch, steps=replays, warmup=WARMUP)) / CALLS, 2)
