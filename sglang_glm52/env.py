@@ -82,11 +82,17 @@ class Settings:
     )
     index_topk: str = variable(
         "exact",
-        one_of("exact", "ascending", "host"),
-        "exact, ascending or host",
-        "the kernel that selects positions where `--dsa-topk-backend` is left at its default: exact is FlashInfer's, "
-        "ascending this package's, which shares a row out in decode steps too, host sgl_kernel's, which drops some of "
-        "the best positions of contexts over 4,096 (docs/memory.md)",
+        one_of("exact", "host"),
+        "exact or host",
+        "the kernel that selects positions where `--dsa-topk-backend` is left at its default: exact is this package's, "
+        "host sgl_kernel's, which drops some of the best positions of contexts over 4,096 (docs/memory.md)",
+    )
+    fp8_linear: str = variable(
+        "fused",
+        one_of("fused", "host"),
+        "fused or host",
+        "FP8 linear layers with at most 16 tokens on CUDA: fused is this package's kernel, which rounds the inputs "
+        "itself, host SGLang's quantiser and DeepGEMM",
     )
     prefill_rows: str = variable(
         "all",

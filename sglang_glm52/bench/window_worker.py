@@ -142,9 +142,10 @@ class Window:
         return {"last_chunk": len(last)} | kernels
 
     def _fill_cache(self) -> None:
-        """Leave no slot of the KV pool unused; several prompts of middle length are quicker than a long one."""
+        """Leave less of the KV pool unused than the next long prompt takes, by prompts of middle length."""
         size = max((n for n in self.spec.contexts if n < self.spec.prompt), default=self.spec.prompt)
-        for i in range(max(0, -(-(self.num_slots - self.tokens_sent) // size))):
+        too_many = self.num_slots - self.tokens_sent - self.spec.prompt
+        for i in range(max(0, -(-too_many // size))):
             self._send(size, 1, f"fill {i}")
 
     def time_crowd(self) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from sglang_glm52.host.ledger_cpu import CPU_HOOKS
+from sglang_glm52.host.ledger_cuda import CUDA_HOOKS
 from sglang_glm52.host.ledger_rounds import ROUND_HOOKS, ROUND_REGISTRATIONS
 from sglang_glm52.host.registries import MODEL_REGISTRY, Registration
 from sglang_glm52.host.spec import HookSpec
@@ -188,103 +189,5 @@ HOOKS: tuple[HookSpec, ...] = (
         hosts="==0.5.13.post1",
         drop_when="the host seeds the shared selection from draft-extend, as 0.5.23 does",
     ),
-    HookSpec(
-        name="compact_pool",
-        target="sglang.srt.model_executor.model_runner_kv_cache_mixin.ModelRunnerKVCacheMixin._init_pools",
-        kind="around",
-        impl="sglang_glm52.host.hooks.compact_pool:build_compact_pool",
-        needs=("self",),
-        when="cuda",
-        reason="The KV pool keeps indexer keys for the 57 of 78 layers that have no indexer; ours, the "
-        "default, does not; `SGLANG_GLM52_KV_POOL=host` keeps SGLang's.",
-        upstream="https://github.com/sgl-project/sglang/pull/30531",
-        hosts="==0.5.13.post1",
-        drop_when="the host keeps indexer keys for layers with an indexer alone, as 0.5.23 does",
-    ),
-    HookSpec(
-        name="compact_pool_size",
-        target="sglang.srt.model_executor.pool_configurator.DefaultPoolConfigurator._compute_cell_size",
-        kind="around",
-        impl="sglang_glm52.host.hooks.compact_pool_size:count_compact_bytes",
-        needs=("self", "mr", "num_layers"),
-        when="cuda",
-        reason="The number of tokens is worked out as if every layer had indexer keys, so a compact KV pool would "
-        "leave memory unused.",
-        upstream="https://github.com/sgl-project/sglang/pull/30531",
-        hosts="==0.5.13.post1",
-        drop_when="the host keeps indexer keys for layers with an indexer alone, as 0.5.23 does",
-    ),
-    HookSpec(
-        name="sparse_prefill",
-        target="sglang.srt.layers.attention.dsa_backend.DeepseekSparseAttnBackend.set_dsa_prefill_impl",
-        kind="around",
-        impl="sglang_glm52.host.hooks.sparse_prefill:choose_kernel",
-        needs=("self", "forward_batch"),
-        when="cuda",
-        reason="With an FP8 cache on Hopper `--dsa-prefill-backend flashmla_auto` never chooses the kernel that is "
-        "made for prefills.",
-        upstream="none: the host's rule is its own choice for the GPUs that it was measured on",
-        hosts="==0.5.13.post1",
-        drop_when="the host weighs both kernels on Hopper and bounds what is dequantised",
-    ),
-    HookSpec(
-        name="dequantised_block",
-        target="sglang.srt.layers.attention.dsa_backend.dequantize_k_cache_paged",
-        kind="around",
-        impl="sglang_glm52.host.hooks.dequantised_block:dequantise",
-        needs=("quant_k_cache", "page_table_1_flattened"),
-        when="cuda",
-        reason="In a long prefill with an FP8 cache each chunk's dequantised context takes memory anew until the card "
-        "is full.",
-        upstream="none: the memory comes back when the card is full, so nothing fails",
-        hosts="==0.5.13.post1",
-        drop_when="the host dequantises into a buffer that it keeps",
-    ),
-    HookSpec(
-        name="shared_attention",
-        target="sglang.srt.layers.attention.dsa_backend.DeepseekSparseAttnBackend._forward_flashmla_sparse",
-        kind="around",
-        impl="sglang_glm52.host.hooks.shared_attention:attend",
-        needs=("self", "q_all", "kv_cache", "v_head_dim", "page_table_1", "sm_scale"),
-        when="cuda",
-        reason="A rank of TP 8 has 8 heads, and FlashMLA's prefill kernel works on 64: the rest is padding.",
-        upstream="none: the host's way to share attention out by rows is DP attention, for whole requests",
-        hosts="==0.5.13.post1",
-        drop_when="the host shares a prefill's rows out over the ranks of attention TP",
-    ),
-    HookSpec(
-        name="index_topk",
-        target="sglang.srt.layers.attention.dsa.dsa_topk_backend.DSATopKBackend.topk_transform",
-        kind="around",
-        impl="sglang_glm52.host.hooks.index_topk:select_positions",
-        needs=(
-            "self",
-            "logits",
-            "lengths",
-            "topk",
-            "topk_transform_method",
-            "attn_metadata",
-            "row_starts",
-            "batch_idx_list",
-            "force_unfused_topk",
-        ),
-        when="cuda",
-        reason="In a CUDA graph the exact top-k gives one multiprocessor a row, however long.",
-        upstream="none: FlashInfer's own trade for graphs that hold any length",
-        hosts="==0.5.13.post1",
-        drop_when="the host's exact top-k shares a row out among multiprocessors in a CUDA graph",
-    ),
-    HookSpec(
-        name="dsa_defaults",
-        target="sglang.srt.server_args.ServerArgs._set_default_dsa_backends",
-        kind="around",
-        impl="sglang_glm52.host.hooks.dsa_defaults:choose_kernels",
-        needs=("self", "kv_cache_dtype", "major"),
-        when="cuda",
-        reason="The default top-k drops scores in contexts of more than 4,096 positions, and prefills with an FP8 "
-        "cache attend with a decode kernel.",
-        upstream="https://github.com/sgl-project/sglang/issues/36807",
-        hosts="==0.5.13.post1",
-        drop_when="the host's default top-k is exact and its default prefill kernel depends on the batch",
-    ),
+    *CUDA_HOOKS,
 )

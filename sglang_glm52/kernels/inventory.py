@@ -34,6 +34,25 @@ class Kernel:
 
 KERNELS = (
     Kernel(
+        name="fp8_linear",
+        computes="A linear layer with FP8 blocks of weights for 1 to 16 tokens: round each token's groups of 128 "
+        "inputs to FP8, multiply, scale, sum. One launch.",
+        implementations=(
+            Implementation(
+                function="fused:fp8_linear_fused",
+                language="CUDA C++, compiled when first used",
+                use="decode steps and verification of few tokens",
+                gpus="sm_90a (H100, H200, H20)",
+                tests="kernels/test_fp8_linear.py",
+            ),
+        ),
+        choice="There is one, for at most 16 tokens; SGLANG_GLM52_FP8_LINEAR=host leaves them to SGLang. Its sizes "
+        "come from a model of its time in `tuning.py`.",
+        bound="Equal arguments give equal bits. Against the reference sums in another order, and the last bit of a "
+        "quotient, as between the reference and the host's quantiser.",
+        bench="glm52 bench linear",
+    ),
+    Kernel(
         name="int4_experts",
         computes="The routed experts of one layer on one rank: quantise each token to FP8, gate and up projection, "
         "SiLU, quantise again, down projection, sum by router weight. int4 weights with a bf16 scale for each 128 "
@@ -99,7 +118,7 @@ KERNELS = (
                 tests="kernels/test_index_topk.py",
             ),
         ),
-        choice="SGLANG_GLM52_INDEX_TOPK=ascending; else FlashInfer's top-k selects.",
+        choice="There is one; `--dsa-topk-backend torch` and SGLANG_GLM52_INDEX_TOPK=host select with others.",
         bound="The reference's positions, of equal scores the first ones; equal arguments give equal bits.",
         bench="glm52 bench topk",
     ),

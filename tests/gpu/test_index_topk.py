@@ -1,9 +1,9 @@
 """The selection of the best 2,048 positions on a GPU, as prefills, decode steps and CUDA graphs call for it.
 
-Two of the host's backends are held to torch: FlashInfer's, which must be right everywhere, and the default, that of
-sgl_kernel. It sorts a row's scores into bins by the upper eight bits of their half precision, and of the bin that has
-the 2,048th best it keeps 4,096 scores and drops the others (https://github.com/sgl-project/sglang/issues/36807). So it
-must be right where that bin is no larger; where it is, as in long contexts, the number of wrong rows is printed.
+Two are held to torch: this package's, which must be right everywhere, and the host's default, that of sgl_kernel. It
+sorts a row's scores into bins by the upper eight bits of their half precision, and of the bin that has the 2,048th best
+it keeps 4,096 scores and drops the others (https://github.com/sgl-project/sglang/issues/36807). So it must be right
+where that bin is no larger; where it is, as in long contexts, the number of wrong rows is printed.
 """
 
 from __future__ import annotations
@@ -18,19 +18,8 @@ pytestmark = pytest.mark.gpu
 
 TOPK = 2048
 CONTEXTS = (1, 2047, 2048, 2049, 4001, 131_072, 1_048_576)
-BACKENDS = ("sgl-kernel", "flashinfer", "ascending")
+BACKENDS = ("sgl-kernel", "ours")
 BEYOND = 320  # columns after the longest row, full of what must not be read
-
-
-@pytest.fixture(autouse=True)
-def _chosen(request, monkeypatch) -> None:
-    """SGLANG_GLM52_INDEX_TOPK as the test's backend says."""
-    from sglang_glm52.env import Settings
-    from sglang_glm52.memory import index_selection
-
-    is_ours = getattr(request.node, "callspec", None) and request.node.callspec.params.get("backend") == "ascending"
-    chosen = Settings(index_topk="ascending" if is_ours else "exact")
-    monkeypatch.setattr(index_selection, "settings", lambda: chosen)
 
 
 def make_scores(name: str, rows: int, columns: int) -> torch.Tensor:
@@ -77,12 +66,12 @@ def lengths_of(context: int) -> torch.Tensor:
 
 
 def decode_slots(backend: str, scores: torch.Tensor, lengths: torch.Tensor, table: torch.Tensor) -> torch.Tensor:
-    """What the host's metadata calls in a decode step: one row a request; `ascending` as it is hooked."""
+    """What the host's metadata calls in a decode step: one row a request; `ours` as it is hooked."""
     from sglang.srt.layers.attention.dsa.dsa_topk_backend import DSATopKBackend, TopkTransformMethod
 
     from sglang_glm52.memory.index_selection import select
 
-    if backend == "ascending":
+    if backend == "ours":
         return select(scores, lengths, TOPK, SimpleNamespace(page_table_1=table), TopkTransformMethod.PAGED)
     return DSATopKBackend(backend).topk_transform(
         logits=scores,
@@ -133,7 +122,7 @@ def test_prefill_chunks(backend: str, name: str, context: int, method: str) -> N
         indexer_k_start_end=(starts, starts + lengths),
     )
     transform = TopkTransformMethod.PAGED if is_paged else TopkTransformMethod.RAGGED
-    if backend != "sgl-kernel":
+    if backend == "ours":
         found = select(scores, lengths, TOPK, batch, transform, starts)
     else:
         found = DSATopKBackend.SGL_KERNEL.topk_transform(

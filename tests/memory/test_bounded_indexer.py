@@ -158,12 +158,7 @@ def largest(monkeypatch) -> list[int]:
         wide[:, : len(keys)] = torch.where(inside, score(q, keys, weights), float("inf"))
         return wide[:, : len(keys)]
 
-    def top_k_ragged_transform(scores, offsets, lengths, k, *, deterministic, tie_break, row_starts):
-        assert scores.is_contiguous() and k == TOPK and not deterministic and tie_break == 0
-        return ragged_topk(scores, offsets, lengths, row_starts)
-
     monkeypatch.setattr(bounded_indexer.deep_gemm, "fp8_mqa_logits", fp8_mqa_logits)
-    monkeypatch.setattr(index_selection.flashinfer, "top_k_ragged_transform", top_k_ragged_transform)
     monkeypatch.setattr(index_selection, "index_topk", ref.index_topk)
     monkeypatch.setitem(sys.modules, "sgl_kernel", stand_in_kernels())
     return taken
@@ -197,10 +192,10 @@ WORKSPACES = {"one piece": 1 << 30, "several requests or some rows": 200_000, "p
 
 @pytest.mark.parametrize("workspace", WORKSPACES.values(), ids=WORKSPACES)
 @pytest.mark.parametrize("method", TopkTransformMethod, ids=lambda method: method.name.lower())
-@pytest.mark.parametrize("topk", ["host", "exact", "ascending"])
-def test_pieces_select_what_one_piece_selects(topk, method, workspace, monkeypatch, largest):
-    monkeypatch.setattr(index_selection, "settings", lambda: Settings(index_topk=topk))
-    backend = DSATopKBackend.SGL_KERNEL if topk == "host" else DSATopKBackend.FLASHINFER
+@pytest.mark.parametrize(
+    "backend", [DSATopKBackend.SGL_KERNEL, DSATopKBackend.FLASHINFER], ids=lambda b: b.name.lower()
+)
+def test_pieces_select_what_one_piece_selects(backend, method, workspace, monkeypatch, largest):
     prefill = make_prefill(backend, method)
     found, pool = select(prefill, monkeypatch, workspace)
     assert max(largest) <= workspace

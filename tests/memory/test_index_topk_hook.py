@@ -1,4 +1,4 @@
-"""The hook on the host's top-k: this package's kernel on request, with everything the host hands over."""
+"""The hook on the host's top-k: this package's kernel in FlashInfer's place, with everything the host hands over."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from sglang.srt.layers.attention.dsa.dsa_topk_backend import DSATopKBackend, Top
 from sglang.srt.plugins.hook_registry import HookType, _wrap_fn
 
 from sglang_glm52.arch import MODEL_TYPE
-from sglang_glm52.env import Settings
 from sglang_glm52.host.hooks import index_topk as hook
 from sglang_glm52.kernels.index_topk import ref
 from sglang_glm52.memory import index_selection
@@ -20,17 +19,15 @@ ROWS, COLUMNS, TOPK = 3, 40, 8
 
 @pytest.fixture
 def hooked(monkeypatch):
-    """The host's own enumeration with the hook around its method, in a server of the model type and choice given."""
+    """The host's own enumeration with the hook around its method, in a server of the model type given."""
 
-    def install(choice: str, model_type: str = MODEL_TYPE):
+    def install(model_type: str = MODEL_TYPE):
         original = DSATopKBackend.topk_transform
         monkeypatch.setattr(
             DSATopKBackend, "topk_transform", _wrap_fn(original, hook.select_positions, HookType.AROUND)
         )
         config = SimpleNamespace(hf_config=SimpleNamespace(model_type=model_type))
         monkeypatch.setattr(hook, "get_global_server_args", lambda: SimpleNamespace(get_model_config=lambda: config))
-        for module in (hook, index_selection):
-            monkeypatch.setattr(module, "settings", lambda: Settings(index_topk=choice))
         monkeypatch.setattr(index_selection, "index_topk", ref.index_topk)
         return DSATopKBackend.FLASHINFER
 
@@ -57,13 +54,13 @@ def call(backend: DSATopKBackend, method: TopkTransformMethod, **more) -> torch.
 
 
 def test_a_decode_step_gets_slots_in_the_order_of_positions(hooked) -> None:
-    found = call(hooked("ascending"), TopkTransformMethod.PAGED)
+    found = call(hooked(), TopkTransformMethod.PAGED)
     assert found[1].tolist() == [1040, 1041, 1042, -1, -1, -1, -1, -1]
     assert all(row[row >= 0].diff().gt(0).all() for row in found) and found[0].min() >= 1000
 
 
 def test_rows_of_contexts_and_bare_positions(hooked) -> None:
-    backend = hooked("ascending")
+    backend = hooked()
     bare = call(backend, TopkTransformMethod.RAGGED, force_unfused_topk=True)
     ragged = call(backend, TopkTransformMethod.RAGGED)
     assert bare[1].tolist() == [0, 1, 2, -1, -1, -1, -1, -1]
@@ -72,14 +69,14 @@ def test_rows_of_contexts_and_bare_positions(hooked) -> None:
 
 
 @pytest.mark.parametrize(
-    "choice, model_type, more",
-    [("exact", MODEL_TYPE, {}), ("ascending", "deepseek_v32", {}), ("ascending", MODEL_TYPE, {"batch_idx_list": [0]})],
-    ids=["not asked for", "another model", "context parallelism"],
+    "model_type, more",
+    [("deepseek_v32", {}), (MODEL_TYPE, {"batch_idx_list": [0]})],
+    ids=["another model", "context parallelism"],
 )
-def test_otherwise_the_host_selects(hooked, monkeypatch, choice, model_type, more) -> None:
+def test_otherwise_the_host_selects(hooked, monkeypatch, model_type, more) -> None:
     import flashinfer
 
-    backend = hooked(choice, model_type)
+    backend = hooked(model_type)
     monkeypatch.setattr(flashinfer, "top_k_page_table_transform", lambda *args, **kwargs: "the host's")
     if more:  # the host looks at tables that this batch does not have
         monkeypatch.setattr(

@@ -2,11 +2,11 @@
 
 The host assumes that its own top-k is exact and that an FP8 cache is read best by FlashMLA's decode kernel, also in a
 prefill. The top-k of sgl_kernel drops scores unseen in contexts of more than 4,096 positions (docs/memory.md), so
-`--dsa-topk-backend sgl-kernel`, its default, means FlashInfer's here; SGLANG_GLM52_INDEX_TOPK=host takes it literally,
-as a flag cannot be told from the default, and `ascending` puts this package's in FlashInfer's place (`index_topk.py`).
-And where `--dsa-prefill-backend` is not given, it is `flashmla_auto`, which `sparse_prefill.py` makes choose. Hooked
-where the host sets its own defaults for a GPU. Read in 0.5.13.post1 (`server_args.py`, `_set_default_dsa_backends`).
-Without the hook selections are wrong in long contexts.
+`--dsa-topk-backend sgl-kernel`, its default, means `flashinfer` here, which is exact, and in whose place this package's
+kernel selects (`index_topk.py`); SGLANG_GLM52_INDEX_TOPK=host takes it literally, as a flag cannot be told from the
+default. And where `--dsa-prefill-backend` is not given, it is `flashmla_auto`, which `sparse_prefill.py` makes choose.
+Hooked where the host sets its own defaults for a GPU. Read in 0.5.13.post1 (`server_args.py`,
+`_set_default_dsa_backends`). Without the hook selections are wrong in long contexts.
 """
 
 from __future__ import annotations

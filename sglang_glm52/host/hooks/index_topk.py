@@ -1,10 +1,10 @@
 """Select the indexer's best positions with this package's top-k.
 
 The host assumes that FlashInfer's top-k, the one that is exact in contexts of any length, is quick in the form that a
-CUDA graph takes. That form gives one multiprocessor a row, however long it is. With SGLANG_GLM52_INDEX_TOPK=ascending
-`kernels/index_topk` selects in its place, which shares a row out and writes positions in ascending order, so that equal
-inputs select equal bits. Prefills call it themselves (`memory/bounded_indexer.py`). Read in 0.5.13.post1 (`layers/
-attention/dsa/dsa_topk_backend.py`, `topk_transform`). Without the hook the same positions are selected, in no order.
+CUDA graph takes. That form gives one multiprocessor a row, however long it is. `kernels/index_topk` selects in its
+place, which shares a row out and writes positions in ascending order, so that equal inputs select equal bits. Prefills
+call it themselves (`memory/bounded_indexer.py`). Read in 0.5.13.post1 (`layers/attention/dsa/dsa_topk_backend.py`,
+`topk_transform`). Without the hook the same positions are selected, in no order.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from sglang.srt.layers.attention.dsa.dsa_topk_backend import DSATopKBackend, Top
 from sglang.srt.server_args import get_global_server_args
 
 from sglang_glm52.arch import is_glm52
-from sglang_glm52.env import settings
 from sglang_glm52.memory.index_selection import select
 
 if TYPE_CHECKING:
@@ -40,7 +39,7 @@ def select_positions(
     force_unfused_topk: bool = False,
 ) -> torch.Tensor:
     """AROUND `DSATopKBackend.topk_transform`; `batch_idx_list` is context parallelism's."""
-    is_ours = settings().index_topk == "ascending" and self.is_flashinfer() and batch_idx_list is None
+    is_ours = self.is_flashinfer() and batch_idx_list is None
     if is_ours and is_glm52(get_global_server_args().get_model_config().hf_config):
         is_fused = envs.SGLANG_DSA_FUSE_TOPK.get() and not force_unfused_topk
         method = topk_transform_method if is_fused else None
