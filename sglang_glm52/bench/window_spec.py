@@ -85,6 +85,11 @@ def context_phase(num_tokens: int) -> str:
     return f"context {num_tokens}"
 
 
+def profile_phase(num_tokens: int) -> str:
+    return f"profile {num_tokens}"
+
+
 def all_phases(spec: WindowSpec) -> tuple[str, ...]:
-    """In the order in which one process runs them."""
-    return (*(context_phase(n) for n in spec.contexts), FIRST, SECOND, CROWD)
+    """In the order in which one process runs them; what could go wrong without a loss of measurements comes last."""
+    profiles = (profile_phase(n) for n in (spec.prompt, *reversed(spec.contexts)))
+    return (*(context_phase(n) for n in spec.contexts), FIRST, SECOND, CROWD, *profiles)

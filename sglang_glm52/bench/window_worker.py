@@ -32,6 +32,7 @@ from sglang_glm52.bench.window_spec import (
     Device,
     WindowSpec,
     all_phases,
+    profile_phase,
 )
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ def measure(spec: WindowSpec, phases: Sequence[str], sampler: MemorySampler, out
             if phase in phases:
                 say(spec, phase)
                 with sampler.during(phase):
-                    values = window.time_crowd() if phase == CROWD else window.time_one(phase)
+                    values = window.measure(phase)
                 keep(phase, values)
     finally:
         engine.shutdown()
@@ -99,32 +100,38 @@ class Window:
         self.spec, self.engine = spec, engine
         self.num_slots: int = engine.get_server_info()["max_total_num_tokens"]
         self.vocab_size: int = engine.tokenizer_manager.model_config.vocab_size
-        self.tokens_sent = 0  # since the start; none is ever asked for twice
+        self.tokens_sent = 0  # since the start
+        self.prompt_of: dict[int, str] = {}  # length -> the name of the last timed prompt of that length
 
     def warm_up(self) -> None:
         """Whole chunks, a short one and decode steps, which compile what is not cached."""
         self._send(min(2 * self.spec.chunk + 1, self.spec.prompt), WARM_UP_NEW, "warm-up")
 
-    def time_one(self, phase: str) -> dict[str, Any]:
+    def measure(self, phase: str) -> dict[str, Any]:
+        """What a phase of `all_phases` measures."""
+        if phase in (FIRST, SECOND):
+            return self._time_one(phase, self.spec.prompt)
+        if phase == CROWD:
+            return self._time_crowd()
+        num_tokens = int(phase.split()[1])
+        return self._profile(num_tokens) if phase == profile_phase(num_tokens) else self._time_one(phase, num_tokens)
+
+    def _time_one(self, phase: str, num_tokens: int) -> dict[str, Any]:
         if phase == SECOND:
             self._fill_cache()
-        num_tokens = self.spec.prompt if phase in (FIRST, SECOND) else int(phase.split()[1])
         [timing], _ = self._send(num_tokens, self.spec.decode, phase)
         if timing.cached_tokens:
             raise RuntimeError(f"{phase}: {timing.cached_tokens} tokens of a new random prompt were in the cache")
-        evicted = max(0, self.tokens_sent - self.num_slots)  # since the start, at least
-        profile = self._profile(num_tokens, phase) if phase != SECOND else {}
-        return (
-            asdict(timing)
-            | profile
-            | {
-                "prefill_tokens_per_s": num_tokens / timing.first_token_s,
-                "evicted_tokens": evicted,
-            }
-        )
+        self.prompt_of[num_tokens] = phase
+        return asdict(timing) | {
+            "prefill_tokens_per_s": num_tokens / timing.first_token_s,
+            "evicted_tokens": max(0, self.tokens_sent - self.num_slots),  # since the start, at least
+        }
 
-    def _profile(self, num_tokens: int, name: str) -> dict[str, Any]:
-        """The last chunk of a prompt like that of `name`, and steps behind it; what comes before is in the cache."""
+    def _profile(self, num_tokens: int) -> dict[str, Any]:
+        """The last chunk of a prompt of that length and steps behind it; what comes before is in the cache."""
+        name = self.prompt_of.get(num_tokens, f"before the profile of {num_tokens}")
+        self._send(num_tokens, 1, name)  # finds in the cache what is still there
         pages = -(-max(0, num_tokens - self.spec.chunk) // PAGE)
         cached = self._prompt(num_tokens, f"{name} 0")[: pages * PAGE]
         last = self._prompt(num_tokens - len(cached), f"{name} profile")
@@ -137,7 +144,6 @@ class Window:
         prefill, decode = trace_request(self.engine, "GPU" if is_cuda else "CPU", send)
         if timings[0].cached_tokens != len(cached):
             raise RuntimeError(f"{name}: {timings[0].cached_tokens} of {len(cached)} tokens were still in the cache")
-        self.tokens_sent += len(last) + NEW_TOKENS
         kernels = {"chunk_parts_ms": parts(prefill, 1), "step_parts_ms": parts(decode, STEPS)} if is_cuda else {}
         return {"last_chunk": len(last)} | kernels
 
@@ -148,7 +154,7 @@ class Window:
         for i in range(max(0, -(-too_many // size))):
             self._send(size, 1, f"fill {i}")
 
-    def time_crowd(self) -> dict[str, Any]:
+    def _time_crowd(self) -> dict[str, Any]:
         length = min(CROWD_PROMPT, self.spec.prompt)
         timings, all_s = self._send(length, CROWD_NEW, CROWD, count=self.spec.crowd)
         first_token_s = [timing.first_token_s for timing in timings]

@@ -16,6 +16,8 @@ NAMES = {
     "_order": "routed experts, sorting and reordering",
     "round_all_h": "routed experts, sorting and reordering",
     "gate_up": "routed experts, GEMMs",
+    "fp8_linear": "FP8 dense GEMMs",
+    "index_topk": "index top-k (2048)",
     "fused_moe_kernel": "routed experts, GEMMs",
     "void cutlass::device_kernel<GemmUniversal<cutlass::gemm::GroupProblemShape<int> > >(P)": "routed experts, GEMMs",
     "void act_and_mul_kernel<__nv_bfloat16>(bf16*)": "activation, SiLU x up",

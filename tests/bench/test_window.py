@@ -42,12 +42,13 @@ def test_the_defaults_are_the_whole_window_as_a_user_would_serve_it():
     assert engine["kv_cache_dtype"] == "fp8_e4m3" and engine["mem_fraction_static"] == 0.85
     assert engine["quantization"] == "w4afp8" and engine["load_format"] == "dummy"
     assert not {"disable_radix_cache", "disable_cuda_graph"} & engine.keys()
-    assert all_phases(spec()) == ("context 8192", "context 131072", "first", "second", "crowd")
+    profiles = ("profile 1048000", "profile 131072", "profile 8192")
+    assert all_phases(spec()) == ("context 8192", "context 131072", "first", "second", "crowd", *profiles)
 
 
 def test_a_short_version():
     short = spec("--layers", "4", "--prompt", "4000", "--decode", "16", "--format", "fp8")
-    assert all_phases(short) == ("first", "second", "crowd") and short.quantization is None
+    assert all_phases(short) == ("first", "second", "crowd", "profile 4000") and short.quantization is None
     assert short.settings()["model"] == "rank shard, fp8, 4 layers"
     assert WindowSpec.from_json(short.to_json()) == short
 

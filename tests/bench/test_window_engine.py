@@ -15,7 +15,7 @@ from sglang_glm52.bench.shard_config import rank_shard
 from sglang_glm52.bench.window_file import PhaseResult, latest, read_results
 from sglang_glm52.bench.window_memory import read_samples
 
-SLOTS, PROMPT, DECODE, CROWD = 1024, 500, 8, 3
+SLOTS, PROMPT, DECODE, CROWD = 1600, 500, 8, 3
 OPTIONS = (
     *("--which", "ours", "--device", "cpu", "--dtype", "float32", "--chunk", "128", "--log-level", "error"),
     *("--context-length", "1024", "--prompt", str(PROMPT), "--decode", str(DECODE), "--contexts", "90,4096"),
@@ -54,7 +54,8 @@ def found(folder) -> dict[str, PhaseResult]:
 
 def test_each_phase_is_measured_once_over_both_calls(folder, found):
     phases = [result.phase for result in read_results(folder / "window.jsonl")]
-    assert phases == ["start", "crowd", "start", "context 90", "first", "second"]  # 4096 does not fit before 500
+    rest = ["start", "context 90", "first", "second", "profile 500", "profile 90"]  # 4096 does not fit before 500
+    assert phases == ["start", "crowd", *rest]
     assert set(found) == set(phases)
 
 
@@ -69,15 +70,15 @@ def test_tokens_that_fit_and_times(found):
 
 
 def test_the_last_chunk_is_profiled_alone(found):
-    """Of `first` six pages are in the cache, all but the last 116 tokens; a prompt of one chunk has nothing there."""
-    assert found["first"].values["last_chunk"] == 116 and found["context 90"].values["last_chunk"] == 90
+    """Of the long prompt six pages are in the cache, all but the last 116 tokens; one of a chunk has nothing there."""
+    assert found["profile 500"].values["last_chunk"] == 116 and found["profile 90"].values["last_chunk"] == 90
 
 
 def test_the_second_prompt_evicts(found):
-    """Warm-up, context and first and their profiles of 8 new tokens each are more than there are slots."""
+    """Warm-up, context and first leave 729 slots: three prompts of 90 are sent, so that 500 do not fit any more."""
     assert found["first"].values["evicted_tokens"] == 0
-    before = 257 + 8 + 98 + 90 + 8 + 508 + 116 + 8
-    assert found["second"].values["evicted_tokens"] == before + 508 - SLOTS
+    before = 257 + 8 + 98 + 508 + 3 * 91
+    assert found["second"].values["evicted_tokens"] == before + 508 - SLOTS == 52
 
 
 def test_the_crowd(found):
