@@ -13,6 +13,8 @@ from sglang_glm52.bench.window_memory import START
 CLASSES = ("host", "ours")
 VALUES = {  # name in a result -> (row, what one of it is in the table's unit)
     "tokens_that_fit": ("tokens that fit", 1),
+    "planned_tokens": ("tokens planned", 1),
+    "planned_bytes": ("device memory planned, GB", 1e9),
     "start_s": ("start, s", 1.0),
     "ready_s": ("start and first prompt, s", 1.0),
     "first_token_s": ("time to first token, s", 1.0),

@@ -20,6 +20,7 @@ from sglang_glm52.bench.record import Environment, cpu_environment, current_envi
 from sglang_glm52.bench.shard_spec import PACKAGES, PAGE
 from sglang_glm52.bench.window_file import PhaseResult
 from sglang_glm52.bench.window_memory import START, MemorySampler, device_memory
+from sglang_glm52.bench.window_plan import planned
 from sglang_glm52.bench.window_profile import NEW_TOKENS, STEPS, parts, trace_request
 from sglang_glm52.bench.window_requests import Timing, random_prompt, time_requests
 from sglang_glm52.bench.window_scheduler import run_scheduler
@@ -70,8 +71,8 @@ def measure(spec: WindowSpec, phases: Sequence[str], sampler: MemorySampler, out
             started_s = time.monotonic() - began
             window.warm_up()
         ready_s = time.monotonic() - began
-        values: dict[str, Any] = {"tokens_that_fit": window.num_slots, "start_s": started_s, "ready_s": ready_s}
-        keep(START, values)
+        times = {"start_s": started_s, "ready_s": ready_s}
+        keep(START, {"tokens_that_fit": window.num_slots} | _planned(spec) | times)
         for phase in all_phases(spec):
             if phase in phases:
                 say(spec, phase)
@@ -175,6 +176,15 @@ class Window:
 
     def _prompt(self, num_tokens: int, name: str) -> list[int]:
         return random_prompt(num_tokens, self.vocab_size, f"{self.spec.seed} {name}")
+
+
+def _planned(spec: WindowSpec) -> dict[str, int]:
+    """Beside a pool that is sized by the GPU's memory."""
+    if spec.device == "cpu" or spec.max_total_tokens is not None:
+        return {}
+    import torch
+
+    return planned(spec, torch.cuda.get_device_properties(0).total_memory)
 
 
 def say(spec: WindowSpec, text: str) -> None:

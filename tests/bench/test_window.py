@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import argparse
+import json
+import subprocess
+import sys
 import time
 from pathlib import Path
 
 import pytest
 
 from sglang_glm52.bench.record import Environment
+from sglang_glm52.bench.shard_config import write_model
 from sglang_glm52.bench.window import run
 from sglang_glm52.bench.window_file import PhaseResult, latest, read_results, require_settings
 from sglang_glm52.bench.window_memory import MemorySampler, read_samples
 from sglang_glm52.bench.window_options import add_arguments, chosen_phases, make_spec
+from sglang_glm52.bench.window_plan import planned
 from sglang_glm52.bench.window_plot import picture
 from sglang_glm52.bench.window_report import report, summary
 from sglang_glm52.bench.window_requests import random_prompt, time_requests
@@ -181,3 +186,23 @@ def test_a_prompt_that_is_cut_short_is_an_error():
 
 def test_prompts_differ_by_seed_alone():
     assert random_prompt(50, 100, "1 first") == random_prompt(50, 100, "1 first") != random_prompt(50, 100, "1 second")
+
+
+def test_the_plan_is_that_of_the_engine_s_options(tmp_path):
+    """Against `glm52 plan` of the same shard, whose total has a margin and the piecewise graphs of a server in it."""
+    model = write_model(tmp_path / "model", "w4afp8", 78)
+    gpu_bytes = int(139.81 * 2**30)
+    args = parse("--crowd", "64")
+    ours, host = (planned(make_spec(args, which, model), gpu_bytes) for which in ("ours", "host"))
+    assert set(host) == {"planned_tokens"} and ours["planned_tokens"] / host["planned_tokens"] > 1.135
+    words = ["plan", str(model), "--gpu-memory-gib", "139.81", "--gpus", "1", "--mem-fraction-static", "0.85"]
+    done = subprocess.run(
+        [sys.executable, "-m", "sglang_glm52.cli", *words, "--no-mtp", "--concurrency", "64", "--json"],
+        capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    plan = json.loads(done.stdout)
+    assert ours["planned_tokens"] == plan["max_tokens"]
+    not_there = sum(plan["workspaces"][name]["bytes"] for name in ("margin", "piecewise CUDA graphs"))
+    assert ours["planned_bytes"] == plan["gpu_bytes"] - plan["left_bytes"] - not_there
+    drafted = planned(make_spec(parse("--set", "speculative_num_draft_tokens=2"), "ours", model), gpu_bytes)
+    assert drafted["planned_tokens"] < ours["planned_tokens"]
