@@ -9,16 +9,16 @@ from typing import Any
 
 import numpy as np
 
+from sglang_glm52.testing.drawn_model import is_drawn
+
 NEVER_RAN = {"cached_tokens": 0, "num_retractions": 0, "output_token_logprobs": []}  # of one aborted in the queue
 NO_DRAFTS = {"spec_verify_ct": 0, "spec_num_correct_drafts": 0}
 
 
 def main(spec_file: str, out_file: str) -> None:
-    import sglang
-
     spec = json.loads(Path(spec_file).read_text())
     settings = {"skip_tokenizer_init": True, "log_level": "warning", "random_seed": 0} | spec["engine"]
-    engine = sglang.Engine(**settings)
+    engine = make_engine(settings)
     arrays = {}
     try:
         for j, job in enumerate(spec["jobs"]):
@@ -27,6 +27,26 @@ def main(spec_file: str, out_file: str) -> None:
     finally:
         engine.shutdown()
     np.savez(out_file, **arrays)
+
+
+def make_engine(settings: dict[str, Any]) -> Any:
+    """SGLang's engine, which draws the weights of a folder that has none."""
+    from sglang.srt.entrypoints.engine import Engine
+
+    if not is_drawn(Path(settings["model_path"])):
+        return Engine(**settings)
+
+    class DrawnEngine(Engine):
+        run_scheduler_process_func = staticmethod(run_drawn_scheduler)
+
+    return DrawnEngine(**settings)
+
+
+def run_drawn_scheduler(*args: Any, **kwargs: Any) -> None:
+    """In a process of its own: SGLang is to be imported there first."""
+    from sglang_glm52.testing.drawing_loader import run_scheduler
+
+    run_scheduler(*args, **kwargs)
 
 
 def generate(engine: Any, job: dict[str, Any]) -> list[dict[str, np.ndarray]]:

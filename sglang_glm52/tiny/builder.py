@@ -71,7 +71,7 @@ def build(
 
 def _write(folder: Path, config: Mapping[str, Any], fmt: str, values: Values | CodedValues) -> None:
     arch = Glm52Arch.from_config(config)
-    section = {"quantization_config": _fp8_section(arch)} if fmt == "fp8" else {}
+    section = {"quantization_config": fp8_section(arch)} if fmt == "fp8" else {}
     folder.mkdir()
     (folder / "config.json").write_text(json.dumps({**config, **section}, indent=2) + "\n")
     (folder / "generation_config.json").write_text(json.dumps(_generation_config(config), indent=2) + "\n")
@@ -79,7 +79,7 @@ def _write(folder: Path, config: Mapping[str, Any], fmt: str, values: Values | C
     _write_shards(folder, make_tensors(arch, fmt, values))
 
 
-def _fp8_section(arch: Glm52Arch) -> dict[str, Any]:
+def fp8_section(arch: Glm52Arch) -> dict[str, Any]:
     return {
         "activation_scheme": "dynamic",
         "fmt": "e4m3",

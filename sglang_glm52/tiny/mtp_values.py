@@ -12,7 +12,7 @@ All other channels are what they were, so the probabilities of other tokens stil
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
@@ -50,7 +50,8 @@ class CodedValues:
         if arch.hidden_size < 2 * CODE_SIZE:
             least = 2 * CODE_SIZE  # half of it may be the code
             raise ConfigError(f"with an MTP acceptance hidden_size must be at least {least}, got {arch.hidden_size}")
-        return cls(plain, MtpCode.make(plain.noise, arch.vocab_size, acceptance))
+        on_cpu = replace(plain, device="cpu")  # the code is the same wherever weights are drawn
+        return cls(plain, MtpCode.make(on_cpu.noise, arch.vocab_size, acceptance))
 
     def tensor(self, name: str, shape: tuple[int, ...]) -> torch.Tensor:
         """Checkpoint tensor `name`: bf16, the router's correction bias float32."""
@@ -104,15 +105,15 @@ class CodedValues:
 
     def _embeddings(self) -> torch.Tensor:
         shape = (self.plain.arch.vocab_size, self.plain.arch.hidden_size)
-        return self.tensor("model.embed_tokens.weight", shape).float()
+        return self.tensor("model.embed_tokens.weight", shape).float().cpu()
 
     def _norm(self, name: str) -> torch.Tensor:
-        return self.tensor(f"{name}.weight", (self.plain.arch.hidden_size,)).float()
+        return self.tensor(f"{name}.weight", (self.plain.arch.hidden_size,)).float().cpu()
 
     def _noise_head(self, norm: str) -> torch.Tensor:
         """[vocab_size, hidden_size] from the residual stream to logits, without code and flag."""
         shape = (self.plain.arch.vocab_size, self.plain.arch.hidden_size)
-        head = self.plain.tensor("lm_head.weight", shape).float() * self._norm(norm)
+        head = self.plain.tensor("lm_head.weight", shape).float().cpu() * self._norm(norm)
         head[:, FLAG] = head[:, CODE] = 0.0
         return head
 

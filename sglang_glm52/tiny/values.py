@@ -40,6 +40,7 @@ class Values:
 
     arch: Glm52Arch
     seed: int
+    device: str = "cpu"  # where they are drawn; a GPU draws other numbers
 
     def tensor(self, name: str, shape: tuple[int, ...]) -> torch.Tensor:
         """Checkpoint tensor `name`: bf16, the router's correction bias float32."""
@@ -53,7 +54,8 @@ class Values:
     def noise(self, key: str, *shape: int) -> torch.Tensor:
         """Standard normal float32."""
         digest = hashlib.sha256(f"{self.seed}:{key}".encode()).digest()
-        return torch.randn(shape, generator=torch.Generator().manual_seed(int.from_bytes(digest[:7], "little")))
+        generator = torch.Generator(self.device).manual_seed(int.from_bytes(digest[:7], "little"))
+        return torch.randn(shape, generator=generator, dtype=torch.float32, device=self.device)
 
     def matrix(self, key: str, *shape: int) -> torch.Tensor:
         """[..., inputs] with outputs of the size of the inputs."""

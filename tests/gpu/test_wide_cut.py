@@ -1,0 +1,82 @@
+"""Two GPUs against one with 12 layers of GLM-5.2's own width, drawn on the GPUs when they are loaded.
+
+As test_two_gpus.py, whose vocabulary it has: every token has a fixed successor by a margin that no rounding bridges, so
+tokens are equal, and log-probabilities are those of two runs that round independently. Experts are as many as fit one
+GPU of 80 GB: 64 of the 256 in bf16, 128 in FP8, all in W4AFP8.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from gpu.test_two_gpus import ACCEPTANCE, BOUNDS, CASES, EAGLE, NUM_NEW, SEED, SPLITS, STEPS, Case, generate, job
+
+from sglang_glm52.arch import Glm52Arch
+from sglang_glm52.bench.shard_config import PUBLISHED
+from sglang_glm52.testing.drawn_model import write_drawn
+from sglang_glm52.tiny.mtp_code import MtpCode, count_rounds
+from sglang_glm52.tiny.tokenizer import VOCAB_SIZE
+from sglang_glm52.tiny.values import Values
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two GPUs in one machine"),
+]
+
+NUM_LAYERS = 12
+EXPERTS = {"bf16": 64, "fp8": 128, "w4afp8": 256}
+OF_WIDTH = (
+    "first_k_dense_replace",
+    "hidden_size",
+    "index_n_heads",
+    "intermediate_size",
+    "kv_lora_rank",
+    "moe_intermediate_size",
+    "num_attention_heads",
+    "num_experts_per_tok",
+    "num_key_value_heads",
+    "q_lora_rank",
+    "qk_head_dim",
+    "qk_nope_head_dim",
+    "v_head_dim",
+)
+
+
+def wide(fmt: str) -> dict[str, int]:
+    """Fields of config.json that differ from those of the preset."""
+    return {
+        **{name: PUBLISHED[name] for name in OF_WIDTH},
+        "num_hidden_layers": NUM_LAYERS,
+        "n_routed_experts": EXPERTS[fmt],
+    }
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory):
+    folder = tmp_path_factory.mktemp("wide")
+    return cache(lambda fmt: write_drawn(folder / fmt, "gpu", fmt, SEED, wide(fmt), ACCEPTANCE))
+
+
+@pytest.fixture(scope="module")
+def one_gpu(checkpoint):
+    """Runs on one GPU without speculation."""
+    return cache(lambda fmt: generate(checkpoint(fmt)))
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_two_gpus_give_the_output_of_one(case: Case, checkpoint, one_gpu) -> None:
+    folder: Path = checkpoint(case.fmt)
+    got = generate(folder, **SPLITS[case.split], **(EAGLE if case.eagle else {}))
+    code = MtpCode.make(Values(Glm52Arch.from_checkpoint(folder), SEED).noise, VOCAB_SIZE, ACCEPTANCE)
+    for prompt, run, want in zip(job().prompts, got, one_gpu(case.fmt), strict=True):
+        label = f"{case}, {len(prompt)} tokens"
+        assert run.output_ids == want.output_ids, label
+        mean = np.abs(run.output_logprobs - want.output_logprobs).mean()
+        print(f"{label}: mean |difference| {mean:.4f}, {run.draft_rounds} rounds")
+        assert mean < BOUNDS[case.fmt], f"{label}: mean |difference| {mean:.4f} >= {BOUNDS[case.fmt]:.4f}"
+        if case.eagle:
+            assert run.draft_rounds == count_rounds(code, run.output_ids[0], NUM_NEW, STEPS), label
