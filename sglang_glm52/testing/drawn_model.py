@@ -1,8 +1,8 @@
 """A checkpoint that is never written: its tensors are drawn on the device of each process that loads them.
 
 A model of full width is hundreds of gigabytes on disk and takes a CPU minutes to draw; a GPU draws it in seconds, the
-same on every rank, so that servers of one and of several GPUs have the same weights. Tensors go through the same loading
-as those of files.
+same on every rank, so that servers of one and of several GPUs have the same weights. Tensors are loaded as those of
+files are.
 """
 
 from __future__ import annotations

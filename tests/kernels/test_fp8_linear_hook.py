@@ -67,6 +67,10 @@ def with_gaps(given: SimpleNamespace) -> None:
     given.x = torch.cat([given.x, given.x], 1)[:, : CASE.inputs]
 
 
+def odd_address(given: SimpleNamespace) -> None:
+    given.x = torch.cat([given.x.flatten()[:1], given.x.flatten()])[1:].view_as(given.x)
+
+
 def odd_outputs(given: SimpleNamespace) -> None:
     given.weight = given.weight[:40]
 
@@ -75,7 +79,7 @@ def packed_scales(given: SimpleNamespace) -> None:
     given.scale = given.scale.int()
 
 
-CHANGES = (rounded_already, three_dimensions, float16, with_gaps, odd_outputs, packed_scales)
+CHANGES = (rounded_already, three_dimensions, float16, with_gaps, odd_address, odd_outputs, packed_scales)
 
 
 @pytest.mark.parametrize("change", CHANGES, ids=lambda change: change.__name__)

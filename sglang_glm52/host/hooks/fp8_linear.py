@@ -40,7 +40,7 @@ def _takes(method: Fp8LinearMethod, layer: torch.nn.Module, x: torch.Tensor | tu
     # A piecewise graph is traced for any number of tokens: asking for it here would compile one for each answer.
     if is_in_piecewise_cuda_graph() or not isinstance(x, torch.Tensor) or x.dim() != 2:
         return False
-    if not 0 < x.shape[0] <= MAX_TOKENS or x.dtype != torch.bfloat16 or not x.is_contiguous():
+    if not 0 < x.shape[0] <= MAX_TOKENS or x.dtype != torch.bfloat16 or not x.is_contiguous() or x.data_ptr() % 16:
         return False
     if method.w8a8_block_fp8_linear is not deepgemm_w8a8_block_fp8_linear_with_fallback:
         return False  # another backend was asked for, or the scales have another form
