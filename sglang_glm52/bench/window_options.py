@@ -11,6 +11,7 @@ from sglang_glm52.bench.node_model import has_weights
 from sglang_glm52.bench.shard_config import NUM_LAYERS, PUBLISHED
 from sglang_glm52.bench.shard_options import positive, positive_list, which_list
 from sglang_glm52.bench.shard_spec import Which
+from sglang_glm52.bench.window_memory import START
 from sglang_glm52.bench.window_spec import SPARE_TOKENS, WindowSpec, all_phases
 from sglang_glm52.env import given_variables
 from sglang_glm52.errors import ConfigError
@@ -18,7 +19,9 @@ from sglang_glm52.errors import ConfigError
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--which", type=which_list, default=("ours", "host"), metavar="CLASS,CLASS")
-    parser.add_argument("--phases", metavar="NAME,NAME", help="measure these alone, for instance first,second,crowd")
+    parser.add_argument(
+        "--phases", metavar="NAME,NAME", help="measure these alone, for instance start or first,second,crowd"
+    )
     parser.add_argument("--format", choices=("fp8", "w4afp8"), default="w4afp8", help="quantisation of the experts")
     parser.add_argument("--layers", type=int, default=NUM_LAYERS, help="cut the model to this many layers")
     window = PUBLISHED["max_position_embeddings"]
@@ -86,7 +89,7 @@ def make_spec(args: argparse.Namespace, which: Which, model_dir: Path) -> Window
 
 def chosen_phases(args: argparse.Namespace, spec: WindowSpec) -> list[str]:
     """Those of --phases, in the order in which they are measured; ConfigError for an unknown name."""
-    known = all_phases(spec)
+    known = (START, *all_phases(spec))  # an engine is started for any of them
     names = list(known) if args.phases is None else args.phases.split(",")
     unknown = sorted(set(names) - set(known))
     if unknown:

@@ -75,8 +75,12 @@ def test_the_packages_variables_are_settings(monkeypatch):
 def test_phases_run_in_one_order_whatever_is_asked_for():
     args = parse("--phases", "crowd,first")
     assert chosen_phases(args, make_spec(args, "ours", Path("/tmp"))) == ["first", "crowd"]
+    args = parse("--phases", "start", "--set", "speculative_num_draft_tokens=2")
+    assert chosen_phases(args, make_spec(args, "ours", Path("/tmp"))) == ["start"]
     args = parse("--phases", "third")
-    with pytest.raises(ConfigError, match="--phases third: expected some of context 8192, context 131072, first"):
+    with pytest.raises(
+        ConfigError, match="--phases third: expected some of start, context 8192, context 131072, first"
+    ):
         chosen_phases(args, make_spec(args, "ours", Path("/tmp")))
 
 
