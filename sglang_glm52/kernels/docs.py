@@ -16,8 +16,7 @@ and flops. Each implementation takes the arguments of the public function and is
 
 
 _MEMORY_ERRORS = """## Memory errors
-`tests/kernels/test_memory_errors.py` calls the kernels of int4_experts and int4_quantize with small tensors, for
-NVIDIA's compute-sanitizer:
+`tests/kernels/test_memory_errors.py` calls every kernel with small tensors, for NVIDIA's compute-sanitizer:
 
     for tool in "memcheck --padding 512 --report-api-errors no" initcheck synccheck racecheck; do
       PYTORCH_NO_CUDA_MEMORY_CACHING=1 compute-sanitizer --tool $tool --target-processes application-only \\
@@ -29,7 +28,8 @@ NVIDIA's compute-sanitizer:
 The variable gives each tensor an allocation of its own: in a block of the caching allocator an access behind a tensor's
 end is no error. Graphs need that allocator, hence the last command. `cuda.bindings` asks the driver for functions that
 it does not have; those are the API errors left out. On an H200 (CUDA 13.0) none of the tools found an error in decode,
-grouped and the quantiser; `int4_experts_wgmma`, `index_topk` and `request_tables` have not been run under them.
+grouped and the quantiser; `int4_experts_wgmma`, `fp8_linear`, `index_topk` and `request_tables` have not been run under
+them.
 """
 
 

@@ -13,6 +13,14 @@ from collections.abc import Callable
 import pytest
 import torch
 
+from sglang_glm52.kernels.fp8_linear import cases as linear_cases
+from sglang_glm52.kernels.fp8_linear import fp8_linear
+from sglang_glm52.kernels.fp8_linear import ref as linear_ref
+from sglang_glm52.kernels.fp8_linear.cases import Case as Layer
+from sglang_glm52.kernels.index_topk import cases as topk_cases
+from sglang_glm52.kernels.index_topk import index_topk
+from sglang_glm52.kernels.index_topk import ref as topk_ref
+from sglang_glm52.kernels.index_topk.cases import Case as Rows
 from sglang_glm52.kernels.int4_experts import cases, ref
 from sglang_glm52.kernels.int4_experts.cases import Case, Inputs
 from sglang_glm52.kernels.int4_experts.decode import int4_experts_decode
@@ -22,6 +30,9 @@ from sglang_glm52.kernels.int4_quantize import int4_quantize
 from sglang_glm52.kernels.int4_quantize import ref as quantize_ref
 from sglang_glm52.kernels.int4_quantize.cases import Case as Slab
 from sglang_glm52.kernels.int4_quantize.cases import make_weight
+from sglang_glm52.kernels.request_tables import cases as table_cases
+from sglang_glm52.kernels.request_tables import ref as tables_ref
+from sglang_glm52.kernels.request_tables import request_tables
 
 pytestmark = pytest.mark.gpu
 # A graph's tensors come from a pool of the caching allocator.
@@ -114,3 +125,47 @@ def test_quantiser(slab: Slab) -> None:
         weight.cuda(), block_scale=block_scale if block_scale is None else block_scale.cuda(), method="rtn"
     )
     assert torch.equal(got.packed.cpu(), want.packed) and torch.equal(got.scale.cpu(), want.scale)
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        Layer(1, 16, 128, "one unit of weights"),
+        Layer(9, 336, 1408, "one token in the second tile, odd numbers of tiles and groups"),
+        Layer(13, 64, 6528, "groups shared out over a cluster"),
+    ],
+    ids=str,
+)
+def test_linear(layer: Layer) -> None:
+    made = linear_cases.make_inputs(layer, seed=1, device="cpu", exact=True)
+    want = linear_ref.fp8_linear(made.x, made.weight, made.weight_scale).float()
+    got = fp8_linear(made.x.cuda(), made.weight.cuda(), made.weight_scale.cuda()).cpu().float()
+    assert ((got - want).norm(dim=1) <= 1e-3 * want.norm(dim=1)).all()
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        Rows(3, 20011, "eight-values", "equal scores", starts=True, encoding="table-rows"),
+        Rows(1, 70000, "normal", "a row shared by a cluster", encoding="offsets"),
+        Rows(20, 300, "normal", "fewer scores than are wanted"),
+    ],
+    ids=str,
+)
+def test_topk(rows: Rows) -> None:
+    made = topk_cases.make_inputs(rows, seed=1, device="cpu")
+    options = {name: each for name, each in made.options().items() if each is not None}
+    want = topk_ref.index_topk(made.scores, made.lengths, rows.topk, **options)
+    on_gpu = {name: each.cuda() for name, each in options.items()}
+    assert torch.equal(index_topk(made.scores.cuda(), made.lengths.cuda(), rows.topk, **on_gpu).cpu(), want)
+
+
+@pytest.mark.parametrize("case", table_cases.CASES[2:6], ids=str)
+def test_tables(case: table_cases.Case) -> None:
+    inputs = table_cases.make_inputs(case, 1, "cpu")
+    sizes = {"first": case.first, "index_topk": table_cases.TOPK, "page_size": table_cases.PAGE}
+    want, got = table_cases.make_tables(case, "cpu"), table_cases.make_tables(case, "cuda")
+    tables_ref.request_tables(want, *inputs, **sizes)
+    request_tables(got, *(each.cuda() for each in inputs), **sizes)
+    for part in dataclasses.fields(want):
+        assert torch.equal(getattr(got, part.name).cpu(), getattr(want, part.name)), part.name
