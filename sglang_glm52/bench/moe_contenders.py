@@ -24,7 +24,6 @@ _LIST = (
     Contender(OURS, "moe_ours:prepare", "this package's op, whichever path the table picks"),
     Contender("decode", "moe_ours:prepare_decode", "its path for few tokens"),
     Contender("grouped", "moe_ours:prepare_grouped", "its path for many tokens"),
-    Contender("grouped-wgmma", "moe_ours:prepare_grouped_wgmma", "the same, its first product in CUDA C++"),
     Contender(HOST, "moe_host:prepare", "SGLang's W4AFP8 method as served: CUTLASS, static activation scales"),
     Contender("humming-w4a8", "moe_humming:prepare_w4a8", "humming-kernels, int4 weights, FP8 activations a token"),
     Contender("humming-w4a16", "moe_humming:prepare_w4a16", "humming-kernels, int4 weights, bf16 activations"),
@@ -40,8 +39,7 @@ CHOICES = {
     "fp8-triton": ("fp8-triton",),
     "marlin": ("marlin",),
 }
-TUNED = ("decode", "grouped")  # the paths between which the table of the op decides
-PATHS = (*TUNED, "grouped-wgmma")  # what --tune times alone
+TUNED = ("decode", "grouped")  # the paths between which the table of the op decides; --tune times each alone
 
 
 def prepare(contender: Contender, layer: Layer) -> Call:

@@ -6,7 +6,7 @@ import argparse
 from importlib.util import find_spec
 from pathlib import Path
 
-from sglang_glm52.bench.moe_contenders import CHOICES, OURS, PATHS
+from sglang_glm52.bench.moe_contenders import CHOICES, OURS, TUNED
 from sglang_glm52.errors import ConfigError
 
 TOKENS = (1, 2, 4, 8, 16, 32, 64, 128, 1024, 4096)
@@ -39,7 +39,7 @@ def contender_names(args: argparse.Namespace) -> list[str]:
     """In the order in which they are measured: our own first, whatever happens to the others."""
     names = [name for choice in CHOICES if choice in args.which for name in CHOICES[choice]]
     ours = [name for name in names if name == OURS]
-    return [*ours, *(PATHS if args.tune else ()), *(name for name in names if name != OURS)]
+    return [*ours, *(TUNED if args.tune else ()), *(name for name in names if name != OURS)]
 
 
 def check(args: argparse.Namespace) -> None:

@@ -8,7 +8,7 @@ import torch
 
 from sglang_glm52.bench.moe_layer import Call, Layer
 from sglang_glm52.kernels.int4_experts.cases import Inputs
-from sglang_glm52.kernels.int4_experts.kernel import Path, decode_path, grouped_path, grouped_wgmma_path, int4_experts
+from sglang_glm52.kernels.int4_experts.kernel import Path, decode_path, grouped_path, int4_experts
 
 
 def prepare(layer: Layer) -> Call:
@@ -21,10 +21,6 @@ def prepare_decode(layer: Layer) -> Call:
 
 def prepare_grouped(layer: Layer) -> Call:
     return partial(_call, grouped_path(), layer)
-
-
-def prepare_grouped_wgmma(layer: Layer) -> Call:
-    return partial(_call, grouped_wgmma_path(), layer)
 
 
 def _call(path: Path, layer: Layer, inputs: Inputs) -> torch.Tensor:

@@ -67,15 +67,8 @@ KERNELS = (
             ),
             Implementation(
                 function="grouped:int4_experts_grouped",
-                language="Triton",
+                language="Triton, and from 1,024 tokens on CUDA C++ for gate and up",
                 use="many tokens: bound by tensor cores",
-                gpus="sm_90 (H100, H200, H20)",
-                tests="kernels/test_experts_grouped.py",
-            ),
-            Implementation(
-                function="grouped:int4_experts_wgmma",
-                language="Triton, and CUDA C++ for gate and up",
-                use="1,024 tokens and more: the first product takes 73 % of Triton's time at 4,096; not chosen yet",
                 gpus="sm_90a (H100, H200, H20)",
                 tests="kernels/test_experts_grouped.py",
             ),

@@ -25,8 +25,8 @@ def test_everyone_is_measured_ours_first():
     assert args.tokens == TOKENS
     names = ["ours", "host", "humming-w4a8", "humming-w4a16", "fp8-triton", "marlin"]
     assert contender_names(args) == names
-    assert contender_names(parse("--tune")) == ["ours", "decode", "grouped", "grouped-wgmma", *names[1:]]
-    assert contender_names(parse("--tune", "--which", "host")) == ["decode", "grouped", "grouped-wgmma", "host"]
+    assert contender_names(parse("--tune")) == ["ours", "decode", "grouped", *names[1:]]
+    assert contender_names(parse("--tune", "--which", "host")) == ["decode", "grouped", "host"]
     assert contender_names(parse("--which", "humming,ours")) == ["ours", "humming-w4a8", "humming-w4a16"]
 
 

@@ -9,7 +9,7 @@ from importlib.util import find_spec
 import pytest
 import torch
 
-from sglang_glm52.bench.moe_contenders import CHOICES, CONTENDERS, PATHS
+from sglang_glm52.bench.moe_contenders import CHOICES, CONTENDERS, TUNED
 from sglang_glm52.bench.moe_contest import Contest, describe, point_of
 from sglang_glm52.bench.moe_layer import Layer, case_of, make_routings
 from sglang_glm52.bench.moe_marlin import offset_words
@@ -84,7 +84,7 @@ def test_a_contender_has_its_function(contender):
 
 
 def test_every_contender_can_be_asked_for():
-    assert sorted([*(name for names in CHOICES.values() for name in names), *PATHS]) == sorted(CONTENDERS)
+    assert sorted([*(name for names in CHOICES.values() for name in names), *TUNED]) == sorted(CONTENDERS)
 
 
 @pytest.mark.skipif(find_spec("humming") is not None, reason="humming-kernels is installed")

@@ -24,7 +24,7 @@ from sglang_glm52.kernels.index_topk.cases import Case as Rows
 from sglang_glm52.kernels.int4_experts import cases, ref
 from sglang_glm52.kernels.int4_experts.cases import Case, Inputs
 from sglang_glm52.kernels.int4_experts.decode import int4_experts_decode
-from sglang_glm52.kernels.int4_experts.grouped import int4_experts_grouped, int4_experts_wgmma
+from sglang_glm52.kernels.int4_experts.grouped import int4_experts_grouped
 from sglang_glm52.kernels.int4_experts.weights import ExpertWeights, StaticScales
 from sglang_glm52.kernels.int4_quantize import int4_quantize
 from sglang_glm52.kernels.int4_quantize import ref as quantize_ref
@@ -51,8 +51,8 @@ MANY = (
     Case(500, 128, 128, 6, 2, "the second tiling"),
     Case(1200, 128, 128, 6, 4, "the third tiling, slots sorted chunk by chunk", total_experts=8),
     Case(5, 256, 640, 4, 2, "more groups of inner than are held in shared memory"),
+    Case(1500, 640, 512, 3, 2, "experts with several tiles of the first product in CUDA C++"),
 )
-SEVERAL_TILES = Case(1500, 640, 512, 3, 2, "experts with several tiles of the first product in CUDA C++")
 
 
 def on_gpu(weights: ExpertWeights) -> ExpertWeights:
@@ -78,7 +78,6 @@ def assert_equal(got: torch.Tensor, weights: ExpertWeights, inputs: Inputs) -> N
     [
         *((int4_experts_decode, case) for case in FEW),
         *((int4_experts_grouped, case) for case in FEW + MANY),
-        (int4_experts_wgmma, SEVERAL_TILES),
     ],
     ids=lambda value: str(value) if isinstance(value, Case) else value.__name__.removeprefix("int4_experts_"),
 )

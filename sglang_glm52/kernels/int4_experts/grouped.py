@@ -1,6 +1,6 @@
 """int4 experts for many tokens: slots sorted by expert, two grouped FP8 products. Hopper.
 
-All kernels are Triton's, but for the first product of `int4_experts_wgmma` (`grouped_gate_up.py`).
+All kernels are Triton's, but for the first product where there are many tokens (`grouped_gate_up.py`).
 x is rounded once a token and gathered by the first product; h, and the FP8 rows made from it, lie in the order of the
 experts; the second product writes one bf16 row a slot, which are then added in slot order. That many rows do not fit
 into the L2 cache, so the last two steps take turns on a part of the columns.
@@ -65,21 +65,8 @@ def int4_experts_grouped(
 ) -> torch.Tensor:
     """`int4_experts` for many tokens; arguments, result and errors are described there."""
     check_inputs(x, weights, topk_weights, topk_ids, static)
-    return run_grouped(x, weights, topk_weights, topk_ids, factor, static, tiling_for(x.shape[0]))
-
-
-def int4_experts_wgmma(
-    x: torch.Tensor,
-    *,
-    weights: ExpertWeights,
-    topk_weights: torch.Tensor,
-    topk_ids: torch.Tensor,
-    factor: float,
-    static: StaticScales | None = None,
-) -> torch.Tensor:
-    """The same with its first product in CUDA C++, where there is one for so many tokens and such experts."""
-    check_inputs(x, weights, topk_weights, topk_ids, static)
-    places = grouped_gate_up.places_for(x.shape[0], weights.inner)
+    # Triton's interpreter, with which the rest runs on a CPU, knows nothing of CUDA C++.
+    places = None if triton.knobs.runtime.interpret else grouped_gate_up.places_for(x.shape[0], weights.inner)
     return run_grouped(x, weights, topk_weights, topk_ids, factor, static, tiling_for(x.shape[0]), places)
 
 

@@ -1,8 +1,7 @@
 """The routed experts of one layer: int4 weights, FP8 activations, one call for any number of tokens.
 
 reference: ref.py  cases: cases.py  benchmark: bench.py  tests: tests/kernels/test_int4_experts.py
-paths: decode.py (CUDA C++, few tokens), grouped.py (Triton, many)  which of them: table.py
-The table does not choose the third, `grouped_wgmma`: no call of it has been timed yet, its first product alone has.
+paths: decode.py (CUDA C++, few tokens), grouped.py (Triton and CUDA C++, many)  which of them: table.py
 """
 
 from __future__ import annotations
@@ -28,12 +27,6 @@ def grouped_path() -> Path:
     from sglang_glm52.kernels.int4_experts.grouped import int4_experts_grouped
 
     return int4_experts_grouped
-
-
-def grouped_wgmma_path() -> Path:
-    from sglang_glm52.kernels.int4_experts.grouped import int4_experts_wgmma
-
-    return int4_experts_wgmma
 
 
 def choose_path(num_tokens: int, inner: int, device: str) -> Path:
