@@ -94,6 +94,13 @@ class Settings:
         "FP8 linear layers with at most 16 tokens on CUDA: fused is this package's kernel, which rounds the inputs "
         "itself, host SGLang's quantiser and DeepGEMM",
     )
+    sparse_attention: str = variable(
+        "fused",
+        one_of("fused", "host"),
+        "fused or host",
+        "attention to selected positions on CUDA with an FP8 cache and 4, 8 or 16 heads a GPU: fused is this package's "
+        "kernel, host FlashMLA's, which pads to 64 heads",
+    )
     prefill_rows: str = variable(
         "all",
         one_of("all", "shared"),

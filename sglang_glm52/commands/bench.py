@@ -10,8 +10,10 @@ from sglang_glm52.kernels.fp8_linear import bench as linear_bench
 from sglang_glm52.kernels.index_topk import bench as topk_bench
 from sglang_glm52.kernels.int4_quantize import bench as quantize_bench
 from sglang_glm52.kernels.request_tables import bench as tables_bench
+from sglang_glm52.kernels.sparse_mla import bench as attention_bench
 
 BENCHES = {
+    "attention": (attention_bench, "sparse attention of one rank: this package's kernel and FlashMLA's"),
     "linear": (linear_bench, "FP8 linear layers of a few tokens: this package's kernel and SGLang's two"),
     "moe": (moe, "routed experts of one layer: this package's op, SGLang's and other libraries', over the roofline"),
     "node": (node, "a whole node served: one prompt of a million tokens, one stream, many streams, and memory"),

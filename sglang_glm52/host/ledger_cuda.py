@@ -105,6 +105,18 @@ CUDA_HOOKS: tuple[HookSpec, ...] = (
         drop_when="the host's default top-k is exact and its default prefill kernel depends on the batch",
     ),
     HookSpec(
+        name="sparse_mla",
+        target="sglang.srt.layers.attention.dsa_backend.DeepseekSparseAttnBackend._forward_flashmla_kv",
+        kind="around",
+        impl="sglang_glm52.host.hooks.sparse_mla:attend",
+        needs=("self", "q_all", "kv_cache", "v_head_dim", "sm_scale", "layer", "metadata", "page_table_1"),
+        when="cuda",
+        reason="FlashMLA's sparse kernels compute 64 heads for the 8 that a rank of TP 8 has.",
+        upstream="none: not proposed",
+        hosts="==0.5.13.post1",
+        drop_when="the host has a sparse kernel for Hopper that takes few heads without padding",
+    ),
+    HookSpec(
         name="fp8_linear",
         target="sglang.srt.layers.quantization.fp8.Fp8LinearMethod.apply",
         kind="around",

@@ -80,6 +80,25 @@ KERNELS = (
         bench="glm52 bench moe",
     ),
     Kernel(
+        name="sparse_mla",
+        computes="Sparse latent attention of one rank with 4, 8 or 16 heads: softmax over the slots that each token "
+        "selected of an FP8 latent cache. One launch, whatever the number of tokens.",
+        implementations=(
+            Implementation(
+                function="fused:sparse_mla_fused",
+                language="CUDA C++, compiled when first used",
+                use="decode steps, verification, draft passes and prefills",
+                gpus="sm_90a (H100, H200, H20)",
+                tests="kernels/test_sparse_mla.py",
+            ),
+        ),
+        choice="There is one; its sizes follow from the numbers of tokens and heads, `tuning.py`. "
+        "SGLANG_GLM52_SPARSE_ATTENTION=host leaves attention to FlashMLA.",
+        bound="Equal arguments give equal bits. Of a float64 result a row is off by its rounding to bf16, 2.3e-3 of "
+        "its norm.",
+        bench="glm52 bench attention",
+    ),
+    Kernel(
         name="int4_quantize",
         computes="One slab of a weight to int4 groups, for `glm52 quantize` on a GPU: dequantise FP8 blocks, try every "
         "scale of every method on each 128 inputs, round and pack with the chosen one, and sum up what each method "

@@ -12,6 +12,7 @@ RUNNING_REQUESTS = 64  # our default for --max-running-requests; SGLang's own is
 DRAFT_TOKENS = 2  # our default for --draft-tokens: one step of EAGLE, as published for this model
 CHUNKED_PREFILL_SIZE = 8192  # SGLang's default on GPUs of 60 to 160 GiB
 INT4_PART_BYTES = 384 * MIB  # of outputs that the int4 kernel for prefills keeps together (`PART_BYTES` there)
+FEW_HEADS = (4, 8, 16)  # of a GPU, to which this package's own kernel attends (`HEADS` of kernels/sparse_mla)
 MAX_MEM_FRACTION, MEM_FRACTION_STEP = 0.95, 0.005  # between which --mem-fraction-static is chosen
 
 

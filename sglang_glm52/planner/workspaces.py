@@ -10,6 +10,7 @@ from sglang_glm52.memory.block_size import memory_kept
 from sglang_glm52.memory.dequantised_cache import POSITIONS_A_ROW, latent_bytes
 from sglang_glm52.memory.score_pieces import key_bytes, score_bytes
 from sglang_glm52.planner.constants import (
+    FEW_HEADS,
     GRAPH_BYTES_PER_ROW,
     INT4_PART_BYTES,
     MARGIN_BYTES,
@@ -84,16 +85,20 @@ def prefill_workspaces(arch: Glm52Arch, scenario: Scenario) -> tuple[Workspace, 
         ),
         Workspace(
             "prefill: dequantised latents",
-            _dequantised_bytes(scenario, rows),
+            _dequantised_bytes(arch, scenario, rows),
             "shape: one layer's, bf16, of one window; taken whole beyond 32 MiB (memory/dequantised_cache.py)",
         ),
         Workspace("prefill: activations", _activation_bytes(arch, scenario), "shapes of one layer, not measured"),
     )
 
 
-def _dequantised_bytes(scenario: Scenario, rows: int) -> int:
-    """An FP8 cache is dequantised for the bf16 kernel where `--dsa-prefill-backend flashmla_auto` chooses that."""
-    if scenario.kv_dtype != FP8:
+def _dequantised_bytes(arch: Glm52Arch, scenario: Scenario, rows: int) -> int:
+    """An FP8 cache is dequantised for the bf16 kernel where `--dsa-prefill-backend flashmla_auto` chooses that.
+
+    It does not where this package's own kernel attends (`attention/few_heads.py`).
+    """
+    is_ours = settings().sparse_attention == "fused" and settings().prefill_rows == "all"
+    if scenario.kv_dtype != FP8 or (is_ours and arch.num_heads // scenario.parallel.attn_tp in FEW_HEADS):
         return 0
     return memory_kept(latent_bytes(min(scenario.context, rows * POSITIONS_A_ROW)), latent_bytes(scenario.context))
 

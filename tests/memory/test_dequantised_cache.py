@@ -12,6 +12,8 @@ from sglang.srt.layers.attention.dsa_backend import DeepseekSparseAttnBackend
 from sglang.srt.model_executor.forward_batch_info import ForwardMode
 from sglang.srt.plugins.hook_registry import HookType, _wrap_fn
 
+from sglang_glm52.attention import few_heads
+from sglang_glm52.env import Settings
 from sglang_glm52.host.hooks import sparse_prefill
 from sglang_glm52.memory.dequantised_cache import is_worth_dequantising
 
@@ -24,6 +26,7 @@ def model(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     hf_config = SimpleNamespace(model_type="glm_moe_dsa")
     args = SimpleNamespace(get_model_config=lambda: SimpleNamespace(hf_config=hf_config))
     monkeypatch.setattr(sparse_prefill, "get_global_server_args", lambda: args)
+    monkeypatch.setattr(few_heads, "get_global_server_args", lambda: args)
     hooked = _wrap_fn(DeepseekSparseAttnBackend.set_dsa_prefill_impl, sparse_prefill.choose_kernel, HookType.AROUND)
     monkeypatch.setattr(DeepseekSparseAttnBackend, "set_dsa_prefill_impl", hooked)
     return hf_config
@@ -34,6 +37,7 @@ def make_backend(option: str = "flashmla_auto", **changes: object) -> DeepseekSp
     backend.dsa_prefill_impl, backend.enable_auto_select_prefill_impl = option, option == "flashmla_auto"
     backend.dsa_kv_cache_store_fp8, backend.max_context_len, backend.hisparse_coordinator = True, WINDOW, None
     backend.token_to_kv_pool = SimpleNamespace(dtype=torch.float8_e4m3fn)
+    backend.num_q_heads = 32  # more than this package's own kernel takes
     vars(backend).update(changes)
     return backend
 
@@ -66,6 +70,24 @@ def test_the_choice_of_a_batch(case):
     assert backend.dsa_prefill_impl == ("flashmla_sparse" if is_sparse else "flashmla_kv")
     ragged = backend.get_topk_transform_method(batch.forward_mode) == TopkTransformMethod.RAGGED
     assert ragged == is_sparse, "what is selected must be encoded for the kernel that reads it"
+
+
+@pytest.mark.parametrize(
+    "heads, choices, is_sparse",
+    [
+        (8, {}, False),
+        (8, {"sparse_attention": "host"}, True),
+        (8, {"prefill_rows": "shared"}, True),
+        (64, {}, True),
+    ],
+    ids=["few heads", "not asked for", "rows are shared out", "many heads"],
+)
+def test_nothing_is_dequantised_for_this_package_s_kernel(heads, choices, is_sparse, monkeypatch):
+    for module in (few_heads, sparse_prefill):
+        monkeypatch.setattr(module, "settings", lambda: Settings(**choices))
+    backend = make_backend(num_q_heads=heads)
+    backend.set_dsa_prefill_impl(BATCHES["the last chunk of the window"][0])
+    assert backend.dsa_prefill_impl == ("flashmla_sparse" if is_sparse else "flashmla_kv")
 
 
 def test_the_next_batch_chooses_anew():

@@ -6,7 +6,7 @@ import pytest
 from planner.scenarios import WINDOW, plan
 
 from sglang_glm52.errors import ConfigError
-from sglang_glm52.planner.constants import GIB, INT4_PART_BYTES
+from sglang_glm52.planner.constants import FEW_HEADS, GIB, INT4_PART_BYTES
 from sglang_glm52.planner.gpus import ALIASES, GPUS, custom_gpu, find_gpu
 from sglang_glm52.planner.kv import Pool
 from sglang_glm52.planner.launch import launch_command
@@ -106,13 +106,14 @@ def workspace(name: str, **changes: object) -> int:
     return next(space.num_bytes for space in plan(**changes).workspaces if space.name == name)
 
 
+MANY_HEADS = {"parallel": Parallel(8, dp=4)}  # 32 a GPU
 DEQUANTISED = {
-    "the window": ({}, WINDOW),
-    "a shorter context": ({"context": 65536}, 65536),
-    "512 positions a row, in a block for the window": ({"chunked_prefill_size": 1024}, WINDOW),
-    "so few rows that no block is taken": ({"chunked_prefill_size": 32}, 32 * 512),
-    "a rank's share of so few rows": ({"chunked_prefill_size": 256, "parallel": Parallel(8, dp=8)}, 32 * 512),
-    "a bf16 cache": ({"kv_dtype": "bfloat16"}, 0),
+    "the window": (MANY_HEADS, WINDOW),
+    "a shorter context": (MANY_HEADS | {"context": 65536}, 65536),
+    "512 positions a row, in a block for the window": (MANY_HEADS | {"chunked_prefill_size": 4096}, WINDOW),
+    "a rank's share of so few rows that no block is taken": (MANY_HEADS | {"chunked_prefill_size": 128}, 32 * 512),
+    "a bf16 cache": (MANY_HEADS | {"kv_dtype": "bfloat16"}, 0),
+    "few heads": ({}, 0),
 }
 
 
@@ -134,8 +135,9 @@ def test_activations_of_int4_experts_by_hand():
 
 def test_the_kernels_part_of_the_outputs_is_what_is_planned():
     from sglang_glm52.kernels.int4_experts.grouped import PART_BYTES
+    from sglang_glm52.kernels.sparse_mla.kernel import HEADS
 
-    assert PART_BYTES == INT4_PART_BYTES
+    assert PART_BYTES == INT4_PART_BYTES and HEADS == FEW_HEADS
 
 
 def test_every_figure_has_a_source():

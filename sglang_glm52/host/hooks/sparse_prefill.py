@@ -3,8 +3,9 @@
 The host assumes that on Hopper an FP8 cache is always read best by FlashMLA's decode kernel: there `flashmla_auto` is
 `flashmla_kv`, and only on Blackwell it weighs the two kernels for each batch. `flashmla_sparse` chooses the other one
 for every batch, also where dequantising its contexts takes more time than the kernel saves, or more memory than there
-is. Here `flashmla_auto` weighs them on Hopper too, for GLM-5.2; `memory/dequantised_cache.py` has the rule. The choice
-is one method, called before everything that depends on it. Read in 0.5.13.post1 (`layers/attention/dsa_backend.py`,
+is. Here `flashmla_auto` weighs them on Hopper too, for GLM-5.2; `memory/dequantised_cache.py` has the rule. Where this
+package's own kernel attends, nothing is dequantised: `flashmla_kv` means it then (`sparse_mla.py`). The choice is one
+method, called before everything that depends on it. Read in 0.5.13.post1 (`layers/attention/dsa_backend.py`,
 `set_dsa_prefill_impl`). Without the hook `flashmla_auto` means `flashmla_kv`.
 """
 
@@ -17,6 +18,8 @@ from sglang.srt.model_executor.forward_batch_info import ForwardMode
 from sglang.srt.server_args import get_global_server_args
 
 from sglang_glm52.arch import is_glm52
+from sglang_glm52.attention.few_heads import is_attended_here
+from sglang_glm52.env import settings
 from sglang_glm52.memory.dequantised_cache import is_worth_dequantising
 
 
@@ -28,6 +31,8 @@ def choose_kernel(original: Callable[..., None], self: Any, forward_batch: Any =
     if forward_batch is None or forward_batch.forward_mode != ForwardMode.EXTEND:
         return
     if not is_glm52(get_global_server_args().get_model_config().hf_config):
+        return
+    if is_attended_here(self) and settings().prefill_rows == "all":
         return
     if is_worth_dequantising(forward_batch.extend_num_tokens, forward_batch.seq_lens_sum, self.max_context_len):
         self.dsa_prefill_impl = "flashmla_sparse"

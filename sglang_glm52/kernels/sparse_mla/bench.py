@@ -1,0 +1,58 @@
+"""`glm52 bench attention`: one layer's sparse attention of one rank, beside the time that reading its keys takes."""
+
+from __future__ import annotations
+
+import argparse
+from statistics import median
+
+from sglang_glm52.bench.kernel_bench import check_timing
+from sglang_glm52.bench.record import Record, current_environment, table
+from sglang_glm52.bench.timer import graph_intervals_ms
+from sglang_glm52.kernels.sparse_mla.cases import CASES, SCALE, Case, make_inputs
+from sglang_glm52.kernels.sparse_mla.kernel import SLOT_BYTES, sparse_mla
+
+TIMED = tuple(case for case in CASES if case.timed)
+WARMUP = 3  # replays before the first that counts
+CALLS = 24  # of few tokens in a CUDA graph, each with slots of its own: more keys than the L2 cache holds
+FEW_TOKENS = 64
+# An H200's memory as `glm52 bench moe` measures it, and about what its multiprocessors read from the L2 cache.
+MEMORY_BYTES_PER_US, CACHE_BYTES_PER_US = 4.3e6, 5.5e6
+_CACHED_BYTES = 50e6
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--replays", type=int, default=10, help="CUDA graphs timed of each (default: 10)")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print a table and one JSON line. ConfigError: no CUDA GPU, or an option out of range."""
+    check_timing("--replays", args.replays)
+    results = {str(case): measure(case, args.replays) for case in TIMED}
+    rows = [(str(case), case.why, results[str(case)], floor_us(case)) for case in TIMED]
+    print(table(("case", "", "us", "reading keys"), rows), end="\n\n")
+    record = Record(
+        bench="attention", settings={"replays": args.replays}, environment=current_environment(), results=results
+    )
+    print(record.json_line())
+    return 0
+
+
+def floor_us(case: Case) -> float:
+    """To read the selected keys, from the L2 cache where it holds all of them."""
+    is_cached = case.num_slots * SLOT_BYTES <= _CACHED_BYTES
+    speed = CACHE_BYTES_PER_US if is_cached else MEMORY_BYTES_PER_US
+    return round(case.num_tokens * case.topk * SLOT_BYTES / speed, 2)
+
+
+def measure(case: Case, replays: int) -> float:
+    """Median microseconds of a call in a CUDA graph of calls with different slots."""
+    inputs = make_inputs(case, seed=1, device="cuda")
+    calls = CALLS if case.num_tokens <= FEW_TOKENS else 1
+    chosen = [(inputs.slots + 7 * call).remainder(case.num_slots) for call in range(calls)]
+
+    def launch() -> None:
+        for slots in chosen:
+            sparse_mla(inputs.q_nope, inputs.q_rope, inputs.cache, slots, SCALE)
+
+    launch()  # compiles and loads
+    return round(1e3 * median(graph_intervals_ms(launch, steps=replays, warmup=WARMUP)) / calls, 2)
