@@ -14,7 +14,7 @@ _PATTERNS: tuple[tuple[str, str], ...] = (
     ("index top-k (2048)", r"topk_transform|fast_topk|transform_index_page_table|RadixTopK|FilteredTopK|^index_topk\b"),
     (
         "sparse attention",
-        r"splitkv_mla|flash_fwd_mla|mla_combine|sparse_(attn|attention)?_?fwd|sparse_fp8|get_mla_metadata|FlashAttnFwd",
+        r"^sparse_mla\b|splitkv_mla|flash_fwd_mla|mla_combine|sparse_(attn|attention)?_?fwd|sparse_fp8|get_mla_metadata|FlashAttnFwd",
     ),
     (
         "routed experts, sorting and reordering",

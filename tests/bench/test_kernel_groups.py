@@ -17,6 +17,7 @@ NAMES = {
     "round_all_h": "routed experts, sorting and reordering",
     "gate_up": "routed experts, GEMMs",
     "fp8_linear": "FP8 dense GEMMs",
+    "sparse_mla": "sparse attention",
     "index_topk": "index top-k (2048)",
     "fused_moe_kernel": "routed experts, GEMMs",
     "void cutlass::device_kernel<GemmUniversal<cutlass::gemm::GroupProblemShape<int> > >(P)": "routed experts, GEMMs",
