@@ -37,7 +37,8 @@ def serve(checkpoint: Path, rows: str) -> list[Run]:
         checkpoint,
         jobs,
         device="cuda",
-        environ={"SGLANG_GLM52_PREFILL_ROWS": rows},
+        # Else one of the two would attend with this package's kernel, and the other with FlashMLA's.
+        environ={"SGLANG_GLM52_PREFILL_ROWS": rows, "SGLANG_GLM52_SPARSE_ATTENTION": "host"},
         tp_size=2,
         kv_cache_dtype=FP8,
         chunked_prefill_size=8192,

@@ -1,12 +1,14 @@
-"""`--dsa-prefill-backend flashmla_auto`: the bf16 kernel on a dequantised context answers as the FP8 kernel does.
+"""The kernels that attend in a prefill with an FP8 cache answer alike.
 
-Both read the same FP8 latents; their sums run in another order, and bf16 rounds the dequantised ones. Two runs round
-independently, so they may differ by the root of two times what test_gpu_parity.py allows one with a bf16 cache.
+They are FlashMLA's for decode steps, its bf16 kernel on a dequantised context, and this package's. All read the same
+FP8 latents; their sums run in another order, and bf16 rounds the dequantised ones. Two runs round independently, so
+they may differ by the root of two times what test_gpu_parity.py allows one with a bf16 cache.
 """
 
 from __future__ import annotations
 
 import random
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +31,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return build(tmp_path_factory.mktemp("sparse") / "model", preset="gpu", fmt="bf16")
 
 
-def serve(checkpoint: Path, backend: str, chunk: int) -> list[Run]:
+def serve(checkpoint: Path, backend: str, attention: str, chunk: int) -> list[Run]:
     rng = random.Random(5)
     prompts = [[rng.randrange(256) for _ in range(length)] for length in LENGTHS]
     prompts.append([*prompts[1][:8500], *prompts[0][:300]])  # most of it is in the radix cache
@@ -38,6 +40,7 @@ def serve(checkpoint: Path, backend: str, chunk: int) -> list[Run]:
         checkpoint,
         jobs,
         device="cuda",
+        environ={"SGLANG_GLM52_SPARSE_ATTENTION": attention},
         kv_cache_dtype=FP8,
         dsa_prefill_backend=backend,
         chunked_prefill_size=chunk,
@@ -49,12 +52,20 @@ def serve(checkpoint: Path, backend: str, chunk: int) -> list[Run]:
     return [run for [run] in runs]
 
 
+@pytest.fixture(scope="module")
+def decode_kernel(checkpoint: Path):
+    """Runs with FlashMLA's kernel for decode steps, by the size of chunks."""
+    return cache(lambda chunk: serve(checkpoint, "flashmla_kv", "host", chunk))
+
+
+@pytest.mark.parametrize("attention", ["host", "fused"])
 @pytest.mark.parametrize("chunk", [1024, 8192])
-def test_both_kernels_answer_alike(checkpoint: Path, chunk: int) -> None:
-    for of_fp8, of_bf16 in zip(
-        serve(checkpoint, "flashmla_kv", chunk), serve(checkpoint, "flashmla_auto", chunk), strict=True
-    ):
-        assert of_fp8.cached_tokens == of_bf16.cached_tokens
-        difference = np.abs(of_fp8.prompt_logprobs - of_bf16.prompt_logprobs)[of_fp8.prompt_logprobs > -8.0]
-        print(f"chunks of {chunk}, {of_fp8.cached_tokens} tokens cached: mean |difference| {difference.mean():.5f}")
-        assert np.isfinite(difference).all() and 0.0 < difference.mean() < BOUND, "0: the same kernel ran twice"
+def test_another_kernel_answers_alike(checkpoint: Path, decode_kernel, chunk: int, attention: str) -> None:
+    for got, want in zip(serve(checkpoint, "flashmla_auto", attention, chunk), decode_kernel(chunk), strict=True):
+        assert got.cached_tokens == want.cached_tokens
+        difference = np.abs(got.prompt_logprobs - want.prompt_logprobs)[want.prompt_logprobs > -8.0]
+        label = f"{attention}, chunks of {chunk}, {got.cached_tokens} tokens cached"
+        print(f"{label}: mean |difference| {difference.mean():.5f}")
+        assert np.isfinite(difference).all() and 0.0 < difference.mean() < BOUND, (
+            f"{label}; 0: the same kernel ran twice"
+        )
