@@ -33,6 +33,10 @@ from sglang_glm52.kernels.int4_quantize.cases import make_weight
 from sglang_glm52.kernels.request_tables import cases as table_cases
 from sglang_glm52.kernels.request_tables import ref as tables_ref
 from sglang_glm52.kernels.request_tables import request_tables
+from sglang_glm52.kernels.sparse_mla import cases as attention_cases
+from sglang_glm52.kernels.sparse_mla import ref as attention_ref
+from sglang_glm52.kernels.sparse_mla import sparse_mla
+from sglang_glm52.kernels.sparse_mla.cases import Case as Attention
 
 pytestmark = pytest.mark.gpu
 # A graph's tensors come from a pool of the caching allocator.
@@ -168,3 +172,19 @@ def test_tables(case: table_cases.Case) -> None:
     request_tables(got, *(each.cuda() for each in inputs), **sizes)
     for part in dataclasses.fields(want):
         assert torch.equal(getattr(got, part.name).cpu(), getattr(want, part.name)), part.name
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        Attention(1, 100, "a cluster of 16 blocks, fewer slots than places", selection="ragged"),
+        Attention(7, 3001, "a cluster of 8, places without a slot", selection="holes", heads=16),
+        Attention(300, 3001, "blocks that have a token alone", topk=256),
+    ],
+    ids=str,
+)
+def test_attention(case: Attention) -> None:
+    made = attention_cases.make_inputs(case, seed=1, device="cpu")
+    want = attention_ref.sparse_mla(*made.tensors(), attention_cases.SCALE).float()
+    got = sparse_mla(*(each.cuda() for each in made.tensors()), attention_cases.SCALE).cpu().float()
+    assert ((got - want).norm(dim=2) <= 5e-3 * want.norm(dim=2)).all()

@@ -1,20 +1,24 @@
-"""`glm52 bench attention`: one layer's sparse attention of one rank, beside the time that reading its keys takes."""
+"""`glm52 bench attention`: one layer's sparse attention of one rank, FlashMLA's, and the time to read the keys."""
 
 from __future__ import annotations
 
 import argparse
 from statistics import median
 
+import torch
+
 from sglang_glm52.bench.kernel_bench import check_timing
 from sglang_glm52.bench.record import Record, current_environment, table
 from sglang_glm52.bench.timer import graph_intervals_ms
+from sglang_glm52.kernels.sparse_mla import flashmla
 from sglang_glm52.kernels.sparse_mla.cases import CASES, SCALE, Case, make_inputs
+from sglang_glm52.kernels.sparse_mla.flashmla import Attend
 from sglang_glm52.kernels.sparse_mla.kernel import SLOT_BYTES, sparse_mla
 
 TIMED = tuple(case for case in CASES if case.timed)
 WARMUP = 3  # replays before the first that counts
 CALLS = 24  # of few tokens in a CUDA graph, each with slots of its own: more keys than the L2 cache holds
-FEW_TOKENS = 64
+FEW_TOKENS = 64  # above them FlashMLA's kernel for prefills is timed, as SGLang would choose
 # An H200's memory as `glm52 bench moe` measures it, and about what its multiprocessors read from the L2 cache.
 MEMORY_BYTES_PER_US, CACHE_BYTES_PER_US = 4.3e6, 5.5e6
 _CACHED_BYTES = 50e6
@@ -28,8 +32,8 @@ def run(args: argparse.Namespace) -> int:
     """Print a table and one JSON line. ConfigError: no CUDA GPU, or an option out of range."""
     check_timing("--replays", args.replays)
     results = {str(case): measure(case, args.replays) for case in TIMED}
-    rows = [(str(case), case.why, results[str(case)], floor_us(case)) for case in TIMED]
-    print(table(("case", "", "us", "reading keys"), rows), end="\n\n")
+    rows = [(str(case), case.why, *results[str(case)].values(), floor_us(case)) for case in TIMED]
+    print(table(("case", "", "this us", "FlashMLA us", "reading keys"), rows), end="\n\n")
     record = Record(
         bench="attention", settings={"replays": args.replays}, environment=current_environment(), results=results
     )
@@ -44,15 +48,23 @@ def floor_us(case: Case) -> float:
     return round(case.num_tokens * case.topk * SLOT_BYTES / speed, 2)
 
 
-def measure(case: Case, replays: int) -> float:
+def measure(case: Case, replays: int) -> dict[str, float]:
     """Median microseconds of a call in a CUDA graph of calls with different slots."""
     inputs = make_inputs(case, seed=1, device="cuda")
-    calls = CALLS if case.num_tokens <= FEW_TOKENS else 1
+    is_decode = case.num_tokens <= FEW_TOKENS
+    calls = CALLS if is_decode else 1
     chosen = [(inputs.slots + 7 * call).remainder(case.num_slots) for call in range(calls)]
+    attend = {
+        "this": lambda slots: sparse_mla(inputs.q_nope, inputs.q_rope, inputs.cache, slots, SCALE),
+        "FlashMLA": flashmla.of_decode(inputs) if is_decode else flashmla.of_prefill(inputs),
+    }
+    return {name: _median_us(each, chosen, replays) for name, each in attend.items()}
 
+
+def _median_us(attend: Attend, chosen: list[torch.Tensor], replays: int) -> float:
     def launch() -> None:
         for slots in chosen:
-            sparse_mla(inputs.q_nope, inputs.q_rope, inputs.cache, slots, SCALE)
+            attend(slots)
 
     launch()  # compiles and loads
-    return round(1e3 * median(graph_intervals_ms(launch, steps=replays, warmup=WARMUP)) / calls, 2)
+    return round(1e3 * median(graph_intervals_ms(launch, steps=replays, warmup=WARMUP)) / len(chosen), 2)
