@@ -7,12 +7,12 @@ from statistics import median
 
 import torch
 
+from sglang_glm52.bench import flashmla
+from sglang_glm52.bench.flashmla import Attend
 from sglang_glm52.bench.kernel_bench import check_timing
 from sglang_glm52.bench.record import Record, current_environment, table
 from sglang_glm52.bench.timer import graph_intervals_ms
-from sglang_glm52.kernels.sparse_mla import flashmla
 from sglang_glm52.kernels.sparse_mla.cases import CASES, SCALE, Case, make_inputs
-from sglang_glm52.kernels.sparse_mla.flashmla import Attend
 from sglang_glm52.kernels.sparse_mla.kernel import SLOT_BYTES, sparse_mla
 
 TIMED = tuple(case for case in CASES if case.timed)
