@@ -105,3 +105,13 @@ def test_what_the_kernel_does_not_take_is_the_host_s(apply, change) -> None:
 def test_other_calls_are_the_host_s(apply, given) -> None:
     got, _ = apply(**given)
     assert got == HOSTS
+
+
+def test_a_piecewise_graph_is_traced_past_the_hook(monkeypatch) -> None:
+    """In one piece, whatever the number of tokens, and without a look at what no trace can follow."""
+    monkeypatch.setattr(hook, "is_in_piecewise_cuda_graph", lambda: True)
+    monkeypatch.setattr(hook, "settings", lambda: pytest.fail("the environment was read"))
+    wrapped = _wrap_fn(lambda self, layer, x, bias=None: x + layer, hook.apply_fused, HookType.AROUND)
+    traced = torch.compile(lambda x: wrapped(None, 1.0, x), fullgraph=True, dynamic=True, backend="eager")
+    for tokens in (3, 20):
+        assert torch.equal(traced(torch.zeros(tokens, 4)), torch.ones(tokens, 4))

@@ -31,14 +31,16 @@ def apply_fused(
     bias: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """AROUND `Fp8LinearMethod.apply`; `x` is a tuple where the caller has rounded it already."""
-    if settings().fp8_linear == "fused" and bias is None and _takes(self, layer, x):
+    # Asked first: a piecewise graph is traced, which goes no further here, and for any number of tokens.
+    if is_in_piecewise_cuda_graph() or settings().fp8_linear != "fused" or bias is not None:
+        return original(self, layer, x, bias)
+    if _takes(self, layer, x):
         return fp8_linear(x, layer.weight, layer.weight_scale_inv)
     return original(self, layer, x, bias)
 
 
 def _takes(method: Fp8LinearMethod, layer: torch.nn.Module, x: torch.Tensor | tuple) -> bool:
-    # A piecewise graph is traced for any number of tokens: asking for it here would compile one for each answer.
-    if is_in_piecewise_cuda_graph() or not isinstance(x, torch.Tensor) or x.dim() != 2:
+    if not isinstance(x, torch.Tensor) or x.dim() != 2:
         return False
     if not 0 < x.shape[0] <= MAX_TOKENS or x.dtype != torch.bfloat16 or not x.is_contiguous() or x.data_ptr() % 16:
         return False
