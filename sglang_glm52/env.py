@@ -101,6 +101,13 @@ class Settings:
         "attention to selected positions on CUDA with an FP8 cache and 4, 8 or 16 heads a GPU: fused is this package's "
         "kernel, host FlashMLA's, which pads to 64 heads",
     )
+    decode_prologue: str = variable(
+        "host",
+        one_of("host", "fused"),
+        "host or fused",
+        "between projections and attention of a decode step, where `sparse_attention` is fused: fused is this "
+        "package's kernels, two launches a layer, host SGLang's eight or nine",
+    )
     prefill_rows: str = variable(
         "all",
         one_of("all", "shared"),

@@ -9,6 +9,7 @@ from sglang_glm52.bench import parser as parser_bench
 from sglang_glm52.kernels.fp8_linear import bench as linear_bench
 from sglang_glm52.kernels.index_topk import bench as topk_bench
 from sglang_glm52.kernels.int4_quantize import bench as quantize_bench
+from sglang_glm52.kernels.mla_prologue import bench as prologue_bench
 from sglang_glm52.kernels.request_tables import bench as tables_bench
 from sglang_glm52.kernels.sparse_mla import bench as attention_bench
 
@@ -18,6 +19,7 @@ BENCHES = {
     "moe": (moe, "routed experts of one layer: this package's op, SGLang's and other libraries', over the roofline"),
     "node": (node, "a whole node served: one prompt of a million tokens, one stream, many streams, and memory"),
     "parser": (parser_bench, "tool-call parser: one long streamed argument, the host's parser against this one"),
+    "prologue": (prologue_bench, "what lies between projections and attention: this package's kernels and SGLang's"),
     "quantize": (quantize_bench, "the quantiser's GPU kernel beside the same in plain torch"),
     "shard": (shard, "one rank of 8: decode step, prefill or EAGLE round, the host's model class against this one's"),
     "tables": (tables_bench, "the GPU kernel that plans a pass of a round of speculation"),

@@ -80,6 +80,25 @@ KERNELS = (
         bench="glm52 bench moe",
     ),
     Kernel(
+        name="mla_prologue",
+        computes="What a layer does between its projections and attention: norms, rotary parts, the FP8 slot of the "
+        "KV pool; queries for attention; an indexer's FP8 queries, head weights and keys. One launch for each place it "
+        "can stand at.",
+        implementations=(
+            Implementation(
+                function="fused:mla_prologue_fused",
+                language="CUDA C++, compiled when first used",
+                use="decode steps, verification and draft-extend, with SGLANG_GLM52_DECODE_PROLOGUE=fused",
+                gpus="sm_90a (H100, H200, H20)",
+                tests="kernels/test_mla_prologue.py",
+            ),
+        ),
+        choice="SGLANG_GLM52_DECODE_PROLOGUE=fused; else SGLang's kernels, eight to nine launches.",
+        bound="SGLang's results to the bit, but for sums of the absorbed query in another order; against the reference "
+        "neighbours in bf16 and e4m3, where float32 sums differ.",
+        bench="glm52 bench prologue",
+    ),
+    Kernel(
         name="sparse_mla",
         computes="Sparse latent attention of one rank with 4, 8 or 16 heads: softmax over the slots that each token "
         "selected of an FP8 latent cache. One launch, whatever the number of tokens.",

@@ -15,14 +15,20 @@ from dataclasses import replace
 import deep_gemm
 import torch
 from sglang.srt.environ import envs
-from sglang.srt.layers.attention.dsa.dsa_indexer import Indexer
+from sglang.srt.layers.attention.dsa.dsa_indexer import (
+    Indexer,
+    _broadcast_indexer_topk_from_rank0,
+    maybe_capture_indexer_topk,
+)
 from sglang.srt.layers.attention.dsa.dsa_topk_backend import TopkTransformMethod
 from sglang.srt.layers.attention.dsa_backend import DSAIndexerMetadata
 from sglang.srt.model_executor.forward_batch_info import ForwardBatch
-from sglang.srt.model_executor.forward_context import get_token_to_kv_pool
+from sglang.srt.model_executor.forward_context import get_attn_backend, get_token_to_kv_pool
 from sglang.srt.server_args import get_global_server_args
 
+from sglang_glm52.attention.fused_decode import is_fused
 from sglang_glm52.env import settings
+from sglang_glm52.kernels.mla_prologue import index_prologue
 from sglang_glm52.memory.block_pool import in_block
 from sglang_glm52.memory.index_selection import BestSoFar, encode, select
 from sglang_glm52.memory.score_pieces import TILE_ROWS, Piece, cut_batch, key_bytes, score_bytes
@@ -32,7 +38,50 @@ Keys = tuple[torch.Tensor, torch.Tensor]  # [positions, index_dim] FP8 and their
 
 
 class BoundedIndexer(Indexer):
-    """Replaces the prefill's scoring and selection; keys, queries and decode steps are the host's."""
+    """Replaces the prefill's scoring and selection; keys, queries and decode steps are the host's.
+
+    With SGLANG_GLM52_DECODE_PROLOGUE=fused a decode step's keys and queries are made by `kernels/mla_prologue`.
+    """
+
+    def forward_cuda(
+        self,
+        x: torch.Tensor | tuple[torch.Tensor, ...],
+        q_lora: torch.Tensor,
+        positions: torch.Tensor,
+        forward_batch: ForwardBatch,
+        layer_id: int,
+        return_indices: bool = True,
+    ) -> torch.Tensor | None:
+        """The host's; `x` is a tuple where it has been rounded to FP8 already."""
+        if isinstance(x, torch.Tensor) and return_indices and is_fused(forward_batch, len(x)):
+            return self._select_fused(x, q_lora, positions, forward_batch, layer_id)
+        return super().forward_cuda(x, q_lora, positions, forward_batch, layer_id, return_indices)
+
+    def _select_fused(
+        self,
+        x: torch.Tensor,
+        q_lora: torch.Tensor,
+        positions: torch.Tensor,
+        forward_batch: ForwardBatch,
+        layer_id: int,
+    ) -> torch.Tensor | None:
+        metadata = get_attn_backend().get_indexer_metadata(layer_id, forward_batch)
+        if metadata is None:  # as in the host: the backend selects nothing for this batch
+            return None
+        q_fp8, weights = index_prologue(
+            self.wq_b(q_lora)[0].unflatten(-1, (self.n_heads, self.head_dim)),
+            self.wk(x)[0],
+            torch.mm(x, self.weights_proj.weight.t(), out_dtype=torch.float32),
+            self.k_norm.weight,
+            self.k_norm.bias,
+            self.k_norm.variance_epsilon,
+            positions,
+            self.rotary_emb.cos_sin_cache,
+            forward_batch.out_cache_loc,
+            get_token_to_kv_pool().get_index_k_with_scale_buffer(layer_id),
+        )
+        found = self._get_topk_paged(forward_batch, layer_id, q_fp8, weights, metadata)
+        return maybe_capture_indexer_topk(layer_id, _broadcast_indexer_topk_from_rank0(found))
 
     def _get_topk_ragged(
         self,

@@ -24,6 +24,7 @@ from sglang.srt.utils import add_prefix
 from torch import nn
 
 from sglang_glm52.arch import Glm52Arch
+from sglang_glm52.attention import fused_decode
 from sglang_glm52.formats.fp8_block import dequantize_fp8_block
 from sglang_glm52.models.dense_prefill import dense_prefill
 from sglang_glm52.models.indexer import build_indexer
@@ -153,6 +154,11 @@ class Glm52Attention(nn.Module):
         if hidden_states.shape[0] == 0:
             return hidden_states, selection
         latent = get_attn_tp_context().fetch_qkv_latent()
+        if fused_decode.is_fused(forward_batch, len(latent)):
+            q_latent = fused_decode.norm_and_store(self, latent, positions, forward_batch)
+            q, selection = self._query_and_selection(positions, hidden_states, forward_batch, q_latent, selection)
+            out = self._values(fused_decode.attend(self, q, positions, selection))
+            return self.o_proj(out)[0], selection
         q_latent, kv_latent, k_pe = latent.split([self.arch.q_lora_rank, *self.kv_dims], dim=-1)
         if _prefers_dense():
             out = dense_prefill(self, positions, hidden_states, forward_batch, q_latent, kv_latent, k_pe)
@@ -238,6 +244,10 @@ class Glm52Attention(nn.Module):
         attended = self.attn_mqa(
             q_absorbed, kv_latent, kv_latent, forward_batch, q_rope=q_pe, k_rope=k_pe, topk_indices=selection
         ).view(-1, self.num_local_heads, self.arch.kv_lora_rank)
+        return self._values(attended)
+
+    def _values(self, attended: torch.Tensor) -> torch.Tensor:
+        """[num_tokens, heads, kv_lora] -> [num_tokens, heads * v]."""
         if is_in_piecewise_cuda_graph():  # dynamo traces this and refuses an `out` that is not contiguous
             return torch.bmm(attended.transpose(0, 1), self.w_vc).transpose(0, 1).flatten(1)
         out = attended.new_empty(attended.shape[0], self.num_local_heads, self.arch.v_head_dim)

@@ -1,0 +1,101 @@
+// Queries as sparse attention reads them: q_nope @ w_kc, the rotary part turned, and zeros for heads that are not there.
+// Macros: HEADS, PADDED_HEADS, NOPE, ROPE, LATENT, TOKEN_TILES.
+//
+// A warp takes 16 latents of a head: their weights are on their way, into registers, before it waits for the kernel that
+// writes q. Then it multiplies them by tiles of eight tokens. Further warps take the rest of a token's head each.
+
+#include "rows.cuh"
+
+constexpr int WARPS = 2;
+constexpr int ROWS = 16, COLUMNS = 8;     // latents and tokens of one product
+constexpr int CHUNK = 4 * PER_LOAD;       // numbers of q in two products: eight a lane, in the order of memory
+constexpr int CHUNKS = NOPE / CHUNK, TILES = LATENT / ROWS;
+constexpr int HEAD = NOPE + ROPE, WIDTH = LATENT + ROPE;
+static_assert(NOPE % CHUNK == 0 && TILES % WARPS == 0 && ROPE == 2 * LANES && PADDED_HEADS % WARPS == 0);
+
+// acc += 16 latents times 8 tokens: two pairs of row g (`upper_`), of row g + 8 (`lower_`) and of token g.
+__device__ __forceinline__ void multiply(
+    float (&acc)[4], uint upper_0, uint lower_0, uint upper_1, uint lower_1, uint q_0, uint q_1) {
+  asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
+      "{%0, %1, %2, %3};"
+      : "+f"(acc[0]), "+f"(acc[1]), "+f"(acc[2]), "+f"(acc[3])
+      : "r"(upper_0), "r"(lower_0), "r"(upper_1), "r"(lower_1), "r"(q_0), "r"(q_1));
+}
+
+// Weights pass the L1 cache by; ld.global.nc would let the assembler move them behind the wait.
+__device__ __forceinline__ uint4 load_streamed(const void* from) {
+  uint4 v;
+  asm volatile("ld.global.L1::no_allocate.L2::128B.v4.u32 {%0, %1, %2, %3}, [%4];"
+               : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w) : "l"(from) : "memory");
+  return v;
+}
+
+__device__ __forceinline__ void absorb(
+    int part, const __nv_bfloat16* q, const __nv_bfloat16* w, int num_tokens, __nv_bfloat16* out, int lane) {
+  const int head = part / TILES, row = part % TILES * ROWS, g = lane / 4, t = lane % 4;
+  const __nv_bfloat16* from = w + static_cast<int64>(head * LATENT + row + g) * NOPE + t * PER_LOAD;
+  uint4 upper[CHUNKS], lower[CHUNKS];
+#pragma unroll
+  for (int i = 0; i < CHUNKS; ++i) {
+    upper[i] = load_streamed(from + i * CHUNK);
+    lower[i] = load_streamed(from + 8 * NOPE + i * CHUNK);
+  }
+  wait_for_predecessor();
+  uint4 values[TOKEN_TILES][CHUNKS];
+#pragma unroll
+  for (int tile = 0; tile < TOKEN_TILES; ++tile) {
+    const int token = min(tile * COLUMNS + g, num_tokens - 1);  // columns beyond the last repeat it and are dropped
+    const __nv_bfloat16* of_token = q + (token * HEADS + head) * HEAD;
+#pragma unroll
+    for (int i = 0; i < CHUNKS; ++i)
+      values[tile][i] = __ldcg(reinterpret_cast<const uint4*>(of_token + i * CHUNK) + t);
+  }
+#pragma unroll
+  for (int tile = 0; tile < TOKEN_TILES; ++tile) {
+    float acc[4] = {};
+#pragma unroll
+    for (int i = 0; i < CHUNKS; ++i) {
+      const uint4 v = values[tile][i];
+      multiply(acc, upper[i].x, lower[i].x, upper[i].y, lower[i].y, v.x, v.y);
+      multiply(acc, upper[i].z, lower[i].z, upper[i].w, lower[i].w, v.z, v.w);
+    }
+    // Lane 4 * g + t has rows g (acc[0..1]) and g + 8 (acc[2..3]) of tokens 2 * t and 2 * t + 1.
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      const int token = tile * COLUMNS + 2 * t + i % 2;
+      if (token < num_tokens)
+        out[(token * PADDED_HEADS + head) * WIDTH + row + g + i / 2 * 8] = __float2bfloat16_rn(acc[i]);
+    }
+  }
+}
+
+__device__ __forceinline__ void fill(
+    int token, int head, const __nv_bfloat16* q, const int64* positions, const float* cos_sin, __nv_bfloat16* out,
+    int lane) {
+  __nv_bfloat16* to = out + (token * PADDED_HEADS + head) * WIDTH;
+  wait_for_predecessor();
+  if (head < HEADS) {
+    const __nv_bfloat16* from = q + (token * HEADS + head) * HEAD + NOPE;
+    const uint pair = __ldcg(reinterpret_cast<const uint*>(from) + lane);
+    const float* angles = cos_sin + __ldcg(positions + token) * ROPE;
+    reinterpret_cast<uint*>(to + LATENT)[lane] = rotated(pair, __ldg(angles + lane), __ldg(angles + LANES + lane));
+  } else {
+#pragma unroll
+    for (int i = lane; i < WIDTH / PER_LOAD; i += LANES) reinterpret_cast<uint4*>(to)[i] = make_uint4(0, 0, 0, 0);
+  }
+}
+
+extern "C" __global__ void __launch_bounds__(WARPS * LANES) absorbed_query(
+    const __nv_bfloat16* q,    // [num_tokens, HEADS, NOPE + ROPE]
+    const __nv_bfloat16* w,    // [HEADS, LATENT, NOPE]
+    const int64* positions,    // [num_tokens]
+    const float* cos_sin,      // [num_positions, ROPE], cosines first
+    int num_tokens,            // 1 .. 8 * TOKEN_TILES
+    __nv_bfloat16* out) {      // out [num_tokens, PADDED_HEADS, LATENT + ROPE]
+  const int lane = threadIdx.x % LANES, warp = blockIdx.x * WARPS + threadIdx.x / LANES;
+  const int rest = warp - HEADS * TILES;
+  if (rest < 0)
+    absorb(warp, q, w, num_tokens, out, lane);
+  else
+    fill(rest / PADDED_HEADS, rest % PADDED_HEADS, q, positions, cos_sin, out, lane);
+}
