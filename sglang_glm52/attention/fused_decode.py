@@ -19,7 +19,7 @@ from sglang.srt.model_executor.forward_context import get_attn_backend, get_toke
 
 from sglang_glm52.attention.few_heads import is_attended_here
 from sglang_glm52.env import settings
-from sglang_glm52.kernels.mla_prologue import absorbed_query, mla_prologue
+from sglang_glm52.kernels.mla_prologue.kernel import absorbed_query, mla_prologue
 from sglang_glm52.kernels.sparse_mla import sparse_mla
 
 if TYPE_CHECKING:

@@ -28,7 +28,7 @@ from sglang.srt.server_args import get_global_server_args
 
 from sglang_glm52.attention.fused_decode import is_fused
 from sglang_glm52.env import settings
-from sglang_glm52.kernels.mla_prologue import index_prologue
+from sglang_glm52.kernels.mla_prologue.kernel import index_prologue
 from sglang_glm52.memory.block_pool import in_block
 from sglang_glm52.memory.index_selection import BestSoFar, encode, select
 from sglang_glm52.memory.score_pieces import TILE_ROWS, Piece, cut_batch, key_bytes, score_bytes

@@ -13,7 +13,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from sglang_glm52.kernels.mla_prologue import absorbed_query, index_prologue, mla_prologue, mla_query, ref
+from sglang_glm52.kernels.mla_prologue import ref
 from sglang_glm52.kernels.mla_prologue.bench import (
     host_attention,
     host_index,
@@ -32,7 +32,15 @@ from sglang_glm52.kernels.mla_prologue.cases import (
     make_pages,
     make_pool,
 )
-from sglang_glm52.kernels.mla_prologue.kernel import INDEX_DIM, MAX_ABSORBED_TOKENS, ROPE
+from sglang_glm52.kernels.mla_prologue.kernel import (
+    INDEX_DIM,
+    MAX_ABSORBED_TOKENS,
+    ROPE,
+    absorbed_query,
+    index_prologue,
+    mla_prologue,
+    mla_query,
+)
 
 pytestmark = pytest.mark.gpu
 

@@ -1,5 +1,5 @@
-"""What a layer does between its projections and its attention, for a few tokens."""
+"""What a layer does between its projections and its attention, for a few tokens. `kernel.py` has more functions."""
 
-from sglang_glm52.kernels.mla_prologue.kernel import absorbed_query, index_prologue, mla_prologue, mla_query
+from sglang_glm52.kernels.mla_prologue.kernel import mla_prologue
 
-__all__ = ["absorbed_query", "index_prologue", "mla_prologue", "mla_query"]
+__all__ = ["mla_prologue"]

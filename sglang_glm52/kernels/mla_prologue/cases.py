@@ -31,7 +31,8 @@ class Case:
 
     def __str__(self) -> str:
         shape = f"-q{self.q_rank}-kv{self.kv_rank}" if (self.q_rank, self.kv_rank) != (2048, 512) else ""
-        return f"m{self.num_tokens}-h{self.num_heads}of{self.num_padded_heads}{shape}"
+        window = f"-of{self.num_positions}" if self.num_positions != 4096 else ""
+        return f"m{self.num_tokens}-h{self.num_heads}of{self.num_padded_heads}{shape}{window}"
 
     @property
     def num_slots(self) -> int:

@@ -10,21 +10,26 @@ _MAX_ROWS = 1 << 17  # of keys that are gathered at once
 
 
 def sparse_mla(
+    q_nope: torch.Tensor, q_rope: torch.Tensor, cache: torch.Tensor, slots: torch.Tensor, scale: float
+) -> torch.Tensor:
+    """softmax(scale * q . k) . v over the selected slots, in float32; arguments as for `sparse_mla_in`."""
+    return sparse_mla_in(torch.float32, q_nope, q_rope, cache, slots, scale)
+
+
+def sparse_mla_in(
+    dtype: torch.dtype,
     q_nope: torch.Tensor,
     q_rope: torch.Tensor,
     cache: torch.Tensor,
     slots: torch.Tensor,
     scale: float,
-    *,
-    dtype: torch.dtype = torch.float32,
 ) -> torch.Tensor:
-    """softmax(scale * q . k) . v over the selected slots.
+    """The same with all arithmetic, and the result, of a `dtype`.
 
     Args:
         q_nope: [num_tokens, heads, 512]. q_rope: [num_tokens, heads, 64].
         cache: [num_slots, 656] or [num_slots, 1, 656], one-byte elements.
         slots: [num_tokens, topk] integers; those that are no slot's count as none.
-        dtype: of all arithmetic and of the result.
 
     Returns:
         [num_tokens, heads, 512]; zeros for a token without slots.
