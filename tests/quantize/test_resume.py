@@ -70,7 +70,10 @@ def test_killed_at_random_points(fp8, from_fp8, tmp_path, forks, undisturbed_sec
             seconds *= 0.8
             continue
         stops += 1
-        parts.add(len(finished_part(out, from_fp8)) if out.exists() else 0)
+        finished = len(finished_part(out, from_fp8)) if out.exists() else 0
+        parts.add(finished)
+        if finished == 0 and stops > NUM_STOPS // 2:  # the machine is busier than when it was timed
+            seconds *= 1.5
         convert(fp8, out, device="cpu", workers=1 + stops % 3)
         assert contents(out) == contents(from_fp8)
     assert len(parts) > 2  # some stopped early, some late
