@@ -4,23 +4,20 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
-from statistics import median
 
 import torch
 
-from sglang_glm52.bench.kernel_bench import check_timing
-from sglang_glm52.bench.record import Record, current_environment, table
-from sglang_glm52.bench.timer import graph_intervals_ms
+from sglang_glm52.bench.kernel_bench import add_replays, check_timing, graph_us, print_record
+from sglang_glm52.bench.record import table
 from sglang_glm52.kernels.index_topk import cases, index_topk
 from sglang_glm52.kernels.index_topk.cases import Case, Inputs, make_inputs
 
 TIMED = tuple(case for case in cases.CASES if case.timed)
-CALLS, WARMUP = 20, 3  # calls in a CUDA graph, replays before the first that counts
+CALLS = 20  # in a CUDA graph
 _LARGE = 1 << 27  # scores in one call that takes long enough to need no more
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--replays", type=int, default=10, help="CUDA graphs timed of each (default: 10)")
+add_arguments = add_replays
 
 
 def run(args: argparse.Namespace) -> int:
@@ -37,23 +34,14 @@ def run(args: argparse.Namespace) -> int:
     header = ("case", *(f"{name} us" for name in contenders), "GB/s of scores", "FlashInfer / this")
     cells = [_cells(case, results[str(case)]) for case in TIMED]
     print(table(header, cells), end="\n\n")
-    record = Record(
-        bench="topk", settings={"replays": args.replays}, environment=current_environment(), results=results
-    )
-    print(record.json_line())
+    print_record("topk", args.replays, results)
     return 0
 
 
 def measure(call: Callable[[], object], case: Case, replays: int) -> float:
     """Median microseconds of a call in a CUDA graph, scores in the cache where they fit, as after computing them."""
     calls = 2 if case.rows * case.columns > _LARGE else CALLS
-    call()  # compiles and loads
-
-    def launch() -> None:
-        for _ in range(calls):
-            call()
-
-    return round(1e3 * median(graph_intervals_ms(launch, steps=replays, warmup=WARMUP)) / calls, 2)
+    return graph_us([call] * calls, replays)
 
 
 def _cells(case: Case, times: dict[str, float]) -> tuple[object, ...]:

@@ -5,13 +5,11 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 from dataclasses import replace
-from statistics import median
 
 import torch
 
-from sglang_glm52.bench.kernel_bench import check_timing
-from sglang_glm52.bench.record import Record, current_environment, table
-from sglang_glm52.bench.timer import graph_intervals_ms
+from sglang_glm52.bench.kernel_bench import add_replays, check_timing, graph_us, print_record
+from sglang_glm52.bench.record import table
 from sglang_glm52.kernels.mla_prologue.cases import (
     CASES,
     EPS,
@@ -33,14 +31,13 @@ from sglang_glm52.kernels.mla_prologue.kernel import (
 )
 
 TIMED = tuple(case for case in CASES if case.timed)
-CALLS, WARMUP = 40, 3  # layers in a CUDA graph, each with tensors of its own; replays before the first that counts
+CALLS = 40  # layers in a CUDA graph, each with tensors of its own
 
 Attention = Callable[[Inputs, torch.Tensor, int], tuple[torch.Tensor, torch.Tensor]]
 Index = Callable[[Inputs, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--replays", type=int, default=10, help="CUDA graphs timed of each (default: 10)")
+add_arguments = add_replays
 
 
 def run(args: argparse.Namespace) -> int:
@@ -50,10 +47,7 @@ def run(args: argparse.Namespace) -> int:
     names = list(next(iter(results.values())))
     rows = [(str(case), case.why, *results[str(case)].values()) for case in TIMED]
     print(table(("case", "", *(f"{name} us" for name in names)), rows), end="\n\n")
-    record = Record(
-        bench="prologue", settings={"replays": args.replays}, environment=current_environment(), results=results
-    )
-    print(record.json_line())
+    print_record("prologue", args.replays, results)
     return 0
 
 
@@ -67,26 +61,13 @@ def measure(case: Case, replays: int) -> dict[str, float]:
     times = {}
     ways = {"cuBLAS": own_attention, "absorbed": absorbed_attention, "host's": host_attention}
     for name, attention in ways.items():
-        times[name] = time_calls(
+        times[name] = graph_us(
             [lambda i=i, p=p, a=attention: a(i, p, case.num_padded_heads) for i, p in zip(layers, pools, strict=True)],
             replays,
         )
     for name, index in {"indexer": own_index, "host's indexer": host_index}.items():
-        times[name] = time_calls(
-            [lambda i=i, p=p, a=index: a(i, p) for i, p in zip(layers, pages, strict=True)], replays
-        )
+        times[name] = graph_us([lambda i=i, p=p, a=index: a(i, p) for i, p in zip(layers, pages, strict=True)], replays)
     return times
-
-
-def time_calls(calls: list[Callable[[], object]], replays: int) -> float:
-    """Median microseconds of one of `calls`, all in one CUDA graph."""
-    calls[0]()  # compiles and loads
-
-    def launch() -> None:
-        for call in calls:
-            call()
-
-    return round(1e3 * median(graph_intervals_ms(launch, steps=replays, warmup=WARMUP)) / len(calls), 2)
 
 
 def own_attention(inputs: Inputs, pool: torch.Tensor, num_padded_heads: int) -> tuple[torch.Tensor, torch.Tensor]:

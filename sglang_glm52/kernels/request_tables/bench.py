@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import argparse
-from statistics import median
 
-from sglang_glm52.bench.kernel_bench import check_timing
-from sglang_glm52.bench.record import Record, current_environment, table
-from sglang_glm52.bench.timer import graph_intervals_ms
+from sglang_glm52.bench.kernel_bench import add_replays, check_timing, graph_us, print_record
+from sglang_glm52.bench.record import table
 from sglang_glm52.kernels.request_tables.cases import CASES, PAGE, TOPK, Case, make_inputs, make_tables
 from sglang_glm52.kernels.request_tables.kernel import request_tables
 
 TIMED = tuple(case for case in CASES if case.timed)
-CALLS, WARMUP = 20, 3  # calls in a CUDA graph, replays before the first that counts
+CALLS = 20  # in a CUDA graph
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--replays", type=int, default=10, help="CUDA graphs timed of each (default: 10)")
+add_arguments = add_replays
 
 
 def run(args: argparse.Namespace) -> int:
@@ -25,10 +22,7 @@ def run(args: argparse.Namespace) -> int:
     results = {str(case): measure(case, args.replays) for case in TIMED}
     rows = [(str(case), case.why, results[str(case)], num_bytes(case) / results[str(case)] / 1e3) for case in TIMED]
     print(table(("case", "", "us", "GB/s"), rows), end="\n\n")
-    record = Record(
-        bench="tables", settings={"replays": args.replays}, environment=current_environment(), results=results
-    )
-    print(record.json_line())
+    print_record("tables", args.replays, results)
     return 0
 
 
@@ -45,10 +39,4 @@ def measure(case: Case, replays: int) -> float:
     def call() -> None:
         request_tables(out, *inputs, first=case.first, index_topk=TOPK, page_size=PAGE)
 
-    call()  # compiles and loads
-
-    def launch() -> None:
-        for _ in range(CALLS):
-            call()
-
-    return round(1e3 * median(graph_intervals_ms(launch, steps=replays, warmup=WARMUP)) / CALLS, 2)
+    return graph_us([call] * CALLS, replays)

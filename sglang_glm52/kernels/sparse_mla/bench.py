@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 import argparse
-from statistics import median
-
-import torch
+from functools import partial
 
 from sglang_glm52.bench import flashmla
-from sglang_glm52.bench.flashmla import Attend
-from sglang_glm52.bench.kernel_bench import check_timing
-from sglang_glm52.bench.record import Record, current_environment, table
-from sglang_glm52.bench.timer import graph_intervals_ms
+from sglang_glm52.bench.kernel_bench import add_replays, check_timing, graph_us, print_record
+from sglang_glm52.bench.record import table
 from sglang_glm52.kernels.sparse_mla.cases import CASES, SCALE, Case, make_inputs
 from sglang_glm52.kernels.sparse_mla.kernel import SLOT_BYTES, sparse_mla
 
 TIMED = tuple(case for case in CASES if case.timed)
-WARMUP = 3  # replays before the first that counts
 CALLS = 24  # of few tokens in a CUDA graph, each with slots of its own: more keys than the L2 cache holds
 FEW_TOKENS = 64  # above them FlashMLA's kernel for prefills is timed, as SGLang would choose
 # An H200's memory as `glm52 bench moe` measures it, and about what its multiprocessors read from the L2 cache.
@@ -24,8 +19,7 @@ MEMORY_BYTES_PER_US, CACHE_BYTES_PER_US = 4.3e6, 5.5e6
 _CACHED_BYTES = 50e6
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--replays", type=int, default=10, help="CUDA graphs timed of each (default: 10)")
+add_arguments = add_replays
 
 
 def run(args: argparse.Namespace) -> int:
@@ -34,10 +28,7 @@ def run(args: argparse.Namespace) -> int:
     results = {str(case): measure(case, args.replays) for case in TIMED}
     rows = [(str(case), case.why, *results[str(case)].values(), floor_us(case)) for case in TIMED]
     print(table(("case", "", "this us", "FlashMLA us", "reading keys"), rows), end="\n\n")
-    record = Record(
-        bench="attention", settings={"replays": args.replays}, environment=current_environment(), results=results
-    )
-    print(record.json_line())
+    print_record("attention", args.replays, results)
     return 0
 
 
@@ -58,13 +49,4 @@ def measure(case: Case, replays: int) -> dict[str, float]:
         "this": lambda slots: sparse_mla(inputs.q_nope, inputs.q_rope, inputs.cache, slots, SCALE),
         "FlashMLA": flashmla.of_decode(inputs) if is_decode else flashmla.of_prefill(inputs),
     }
-    return {name: _median_us(each, chosen, replays) for name, each in attend.items()}
-
-
-def _median_us(attend: Attend, chosen: list[torch.Tensor], replays: int) -> float:
-    def launch() -> None:
-        for slots in chosen:
-            attend(slots)
-
-    launch()  # compiles and loads
-    return round(1e3 * median(graph_intervals_ms(launch, steps=replays, warmup=WARMUP)) / len(chosen), 2)
+    return {name: graph_us([partial(each, slots) for slots in chosen], replays) for name, each in attend.items()}
