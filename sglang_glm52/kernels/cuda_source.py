@@ -24,6 +24,7 @@ from sglang_glm52.kernels import nvrtc
 Argument = torch.Tensor | int | float | None  # a pointer, an int, a float, a null pointer
 Macros = tuple[tuple[str, int], ...]
 
+SHARED = Path(__file__).with_name("cuda")  # headers of all kernels
 _STANDARD = "--std=c++17"
 
 
@@ -83,20 +84,21 @@ def device_arch(device: torch.device) -> str:
 def compile_cubin(source: Path, macros: Macros, arch: str) -> bytes:
     """Compile a file, or read what was compiled before from $XDG_CACHE_HOME (~/.cache) / sglang_glm52 / cubin.
 
-    It may include CUDA's headers and the .cuh files beside it.
+    It may include CUDA's headers, the .cuh files beside it and those that kernels share.
 
     Raises:
         FileNotFoundError: CUDA's headers are not installed.
         RuntimeError: the source has errors; the text is the compiler's log.
     """
     text = source.read_bytes()
-    headers = b"".join(path.read_bytes() for path in sorted(source.parent.glob("*.cuh")))
+    folders = source.parent, SHARED
+    headers = b"".join(path.read_bytes() for folder in folders for path in sorted(folder.glob("*.cuh")))
     options = [_STANDARD, f"--gpu-architecture={arch}", *(f"-D{name}={value}" for name, value in macros)]
     key = hashlib.sha256(repr((nvrtc.version(), options)).encode() + text + headers).hexdigest()
     cached = cache_folder() / f"{source.stem}-{key[:32]}.cubin"
     if cached.exists():
         return cached.read_bytes()
-    includes = [f"--include-path={folder}" for folder in (source.parent, header_folder())]
+    includes = [f"--include-path={folder}" for folder in (*folders, header_folder())]
     cubin = nvrtc.compile_text(text, source.name, options + includes)
     cached.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile(dir=cached.parent, delete=False) as part:  # other ranks compile the same

@@ -2,15 +2,8 @@
 
 #pragma once
 
-using uint = unsigned int;
-
-// Programmatic dependent launch: a kernel may start while its predecessor runs, if all blocks of that have let it, and
-// waits before it reads the predecessor's results or writes what that reads.
-__device__ __forceinline__ void wait_for_predecessor() { asm volatile("griddepcontrol.wait;" ::: "memory"); }
-
-__device__ __forceinline__ void let_successor_start() {
-  asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
-}
+#include "cluster.cuh"
+#include "launch.cuh"
 
 // Weights are read once: they pass the L1 cache by. They lie before a wait for the predecessor in the source, and stay
 // there: ld.global.nc would let the assembler move them behind it.
@@ -34,34 +27,6 @@ __device__ __forceinline__ float approximate_reciprocal(float v) {
   float reciprocal;
   asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(reciprocal) : "f"(v));
   return reciprocal;
-}
-
-// The two halves of a barrier of all threads of a cluster, for writers of nothing: it waits for no loads.
-__device__ __forceinline__ void arrive_at_cluster() {
-  __syncwarp();  // `aligned` says that a warp's threads come together
-  asm volatile("barrier.cluster.arrive.relaxed.aligned;" ::: "memory");
-}
-
-__device__ __forceinline__ void wait_for_cluster() {
-  __syncwarp();
-  asm volatile("barrier.cluster.wait.aligned;" ::: "memory");
-}
-
-__device__ __forceinline__ int rank_in_cluster() {
-  int rank;
-  asm("mov.u32 %0, %%cluster_ctarank;" : "=r"(rank));
-  return rank;
-}
-
-__device__ __forceinline__ uint shared_address(const void* pointer) {
-  return static_cast<uint>(__cvta_generic_to_shared(pointer));
-}
-
-// The same place of shared memory in another block of the cluster.
-__device__ __forceinline__ uint remote_address(const void* pointer, int block) {
-  uint remote;
-  asm("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(remote) : "r"(shared_address(pointer)), "r"(block));
-  return remote;
 }
 
 // A barrier in shared memory that opens once `store_remote` has written so many bytes to its block. By one thread,

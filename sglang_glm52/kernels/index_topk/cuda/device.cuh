@@ -3,31 +3,16 @@
 
 #pragma once
 
-using uint = unsigned int;
+#include "launch.cuh"
+#include "shared_memory.cuh"
 
 constexpr int WARPS = THREADS / 32;  // of a block
-
-// Programmatic dependent launch: a kernel may start while its predecessor runs, if all blocks of that have let it, and
-// waits before it reads the predecessor's results or writes what that reads.
-__device__ __forceinline__ void wait_for_predecessor() { asm volatile("griddepcontrol.wait;" ::: "memory"); }
-
-__device__ __forceinline__ void let_successor_start() {
-  asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
-}
 
 // Until all threads of the cluster's blocks that have not left are here; what they wrote is then seen by all.
 __device__ __forceinline__ void sync_cluster() {
   __syncwarp();  // `aligned` says that a warp's threads come together
   asm volatile("barrier.cluster.arrive.release.aligned;" ::: "memory");
   asm volatile("barrier.cluster.wait.acquire.aligned;" ::: "memory");
-}
-
-// The same place of shared memory in another block of the cluster.
-__device__ __forceinline__ uint remote_address(const void* pointer, int block) {
-  const uint own = static_cast<uint>(__cvta_generic_to_shared(pointer));
-  uint remote;
-  asm("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(remote) : "r"(own), "r"(block));
-  return remote;
 }
 
 __device__ __forceinline__ uint load_remote(const uint* from, int block) {

@@ -4,20 +4,10 @@
 
 #include <cuda_bf16.h>
 
-using uint = unsigned int;
+#include "launch.cuh"
+#include "shared_memory.cuh"
+
 using bf16 = __nv_bfloat16;
-
-// Programmatic dependent launch: a kernel may start while its predecessor runs, if all blocks of that have let it, and
-// waits before it reads the predecessor's results or writes what that reads.
-__device__ __forceinline__ void wait_for_predecessor() { asm volatile("griddepcontrol.wait;" ::: "memory"); }
-
-__device__ __forceinline__ void let_successor_start() {
-  asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
-}
-
-__device__ __forceinline__ uint shared_address(const void* pointer) {
-  return static_cast<uint>(__cvta_generic_to_shared(pointer));
-}
 
 // 16 bytes from global to shared memory, in the batch that `end_copy_batch` ends.
 __device__ __forceinline__ void copy_async(uint to, const void* from) {

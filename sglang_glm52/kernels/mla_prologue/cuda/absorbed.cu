@@ -40,7 +40,7 @@ __device__ __forceinline__ void absorb(
     upper[i] = load_streamed(from + i * CHUNK);
     lower[i] = load_streamed(from + 8 * NOPE + i * CHUNK);
   }
-  wait_for_predecessor();
+  take_turn();
   uint4 values[TOKEN_TILES][CHUNKS];
 #pragma unroll
   for (int tile = 0; tile < TOKEN_TILES; ++tile) {
@@ -73,7 +73,7 @@ __device__ __forceinline__ void fill(
     int token, int head, const __nv_bfloat16* q, const int64* positions, const float* cos_sin, __nv_bfloat16* out,
     int lane) {
   __nv_bfloat16* to = out + (token * PADDED_HEADS + head) * WIDTH;
-  wait_for_predecessor();
+  take_turn();
   if (head < HEADS) {
     const __nv_bfloat16* from = q + (token * HEADS + head) * HEAD + NOPE;
     const uint pair = __ldcg(reinterpret_cast<const uint*>(from) + lane);

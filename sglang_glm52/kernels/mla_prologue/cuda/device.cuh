@@ -4,15 +4,15 @@
 
 #include <cuda_bf16.h>
 
-using uint = unsigned int;
+#include "launch.cuh"
+
 using int64 = long long;
 
-// Programmatic dependent launch: the kernel may start while its predecessor runs. From here on it may read what that
-// wrote and write what that read, and its successor may start. Not earlier: kernels of others read what comes from two
-// kernels ahead without waiting.
-__device__ __forceinline__ void wait_for_predecessor() {
-  asm volatile("griddepcontrol.wait;" ::: "memory");
-  asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
+// From here on the kernel may read what its predecessor wrote and write what that read, and its successor may start. Not
+// earlier: kernels of others read what comes from two kernels ahead without waiting.
+__device__ __forceinline__ void take_turn() {
+  wait_for_predecessor();
+  let_successor_start();
 }
 
 // a / b by a reciprocal that is not rounded correctly: Triton's `/`.

@@ -98,7 +98,7 @@ extern "C" __global__ void __launch_bounds__(WARPS * LANES) index_prologue(
     weight = reinterpret_cast<const float4*>(norm_weight)[lane];
     bias = reinterpret_cast<const float4*>(norm_bias)[lane];
   }
-  wait_for_predecessor();
+  take_turn();
   const int q_row = token * HEADS + head;  // not of a key
   const __nv_bfloat16* from = is_key ? k + static_cast<int64>(token) * DIM : q + static_cast<int64>(q_row) * DIM;
   uint2 pairs = __ldcg(reinterpret_cast<const uint2*>(from) + lane);

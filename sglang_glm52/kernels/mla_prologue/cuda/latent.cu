@@ -17,7 +17,7 @@ __device__ __forceinline__ void norm_query(
   constexpr int ROUNDS = Q_RANK / PER_ROUND;
   uint4 weights[ROUNDS], values[ROUNDS];
   load_row(weights, weight, lane);
-  wait_for_predecessor();
+  take_turn();
   load_row(values, row, lane);
   const float factor = inverse_rms(values, eps);
 #pragma unroll
@@ -31,7 +31,7 @@ __device__ __forceinline__ void store_latent(
   constexpr int ROUNDS = KV_RANK / PER_ROUND;
   uint4 weights[ROUNDS], values[ROUNDS];
   load_row(weights, weight, lane);
-  wait_for_predecessor();
+  take_turn();
   load_row(values, row, lane);
   unsigned char* to = pool + __ldcg(slot) * SLOT_BYTES;
   const float factor = inverse_rms(values, eps);
@@ -61,7 +61,7 @@ __device__ __forceinline__ void store_latent(
 __device__ __forceinline__ void store_rotary_part(
     const __nv_bfloat16* row, const int64* position, const float* cos_sin, const int64* slot, unsigned char* pool,
     int lane) {
-  wait_for_predecessor();
+  take_turn();
   const uint pair = __ldcg(reinterpret_cast<const uint*>(row) + lane);
   const float* angles = cos_sin + __ldcg(position) * ROPE;
   unsigned char* to = pool + __ldcg(slot) * SLOT_BYTES + ROPE_BYTE;

@@ -14,7 +14,7 @@ extern "C" __global__ void __launch_bounds__(WARPS * LANES) mla_query(
     __nv_bfloat16* out) {      // out [num_tokens, PADDED_HEADS, LATENT + ROPE], but for the first LATENT of HEADS
   const int token = blockIdx.x, lane = threadIdx.x % LANES, head = blockIdx.y * WARPS + threadIdx.x / LANES;
   __nv_bfloat16* to = out + (static_cast<int64>(token) * PADDED_HEADS + head) * WIDTH;
-  wait_for_predecessor();
+  take_turn();
   if (head < HEADS) {
     const __nv_bfloat16* from = q + (static_cast<int64>(token) * HEADS + head) * HEAD + HEAD - ROPE;
     const uint pair = __ldcg(reinterpret_cast<const uint*>(from) + lane);

@@ -5,16 +5,10 @@
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
 
-using uint = unsigned int;
+#include "cluster.cuh"
+#include "launch.cuh"
+
 using Byte = unsigned char;
-
-// Programmatic dependent launch: a kernel may start while its predecessor runs, if all blocks of that have let it, and
-// waits before it reads the predecessor's results or writes what that reads.
-__device__ __forceinline__ void wait_for_predecessor() { asm volatile("griddepcontrol.wait;" ::: "memory"); }
-
-__device__ __forceinline__ void let_successor_start() {
-  asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
-}
 
 // acc += 16 rows times 8 columns over 16 products; a and b are laid out as PTX says for m16n8k16.
 __device__ __forceinline__ void multiply_fp16(float (&acc)[4], const uint (&a)[4], uint b0, uint b1) {
@@ -49,10 +43,6 @@ __device__ __forceinline__ float log2_approximate(float v) {
   float exponent;
   asm("lg2.approx.f32 %0, %1;" : "=f"(exponent) : "f"(v));
   return exponent;
-}
-
-__device__ __forceinline__ uint shared_address(const void* pointer) {
-  return static_cast<uint>(__cvta_generic_to_shared(pointer));
 }
 
 // A barrier in shared memory whose phases end when all arrivals, and all bytes that they announced, have come.
@@ -102,30 +92,6 @@ __device__ __forceinline__ void copy_bulk(Byte* to, const Byte* from, int bytes,
                    shared_address(to)),
                "l"(from), "r"(bytes), "r"(shared_address(barrier))
                : "memory");
-}
-
-// The two halves of a barrier of all threads of a cluster, for writers of nothing: it waits for no loads.
-__device__ __forceinline__ void arrive_at_cluster() {
-  __syncwarp();  // `aligned` says that a warp's threads come together
-  asm volatile("barrier.cluster.arrive.relaxed.aligned;" ::: "memory");
-}
-
-__device__ __forceinline__ void wait_for_cluster() {
-  __syncwarp();
-  asm volatile("barrier.cluster.wait.aligned;" ::: "memory");
-}
-
-__device__ __forceinline__ int rank_in_cluster() {
-  int rank;
-  asm("mov.u32 %0, %%cluster_ctarank;" : "=r"(rank));
-  return rank;
-}
-
-// The same place of shared memory in another block of the cluster.
-__device__ __forceinline__ uint remote_address(const void* pointer, int block) {
-  uint remote;
-  asm("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(remote) : "r"(shared_address(pointer)), "r"(block));
-  return remote;
 }
 
 // `v` to the place of `to` in another block of the cluster, whose `barrier` is told of the 16 bytes.
