@@ -8,19 +8,13 @@ GPU of 80 GB: 64 of the 256 in bf16, 128 in FP8, all in W4AFP8.
 from __future__ import annotations
 
 from functools import cache
-from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-from gpu.test_two_gpus import ACCEPTANCE, BOUNDS, CASES, EAGLE, NUM_NEW, SEED, SPLITS, STEPS, Case, generate, job
+from gpu.test_two_gpus import ACCEPTANCE, CASES, SEED, Case, generate, require_equal
 
-from sglang_glm52.arch import Glm52Arch
 from sglang_glm52.bench.shard_config import PUBLISHED
 from sglang_glm52.testing.drawn_model import write_drawn
-from sglang_glm52.tiny.mtp_code import MtpCode, count_rounds
-from sglang_glm52.tiny.tokenizer import VOCAB_SIZE
-from sglang_glm52.tiny.values import Values
 
 pytestmark = [
     pytest.mark.gpu,
@@ -69,14 +63,4 @@ def one_gpu(checkpoint):
 
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_two_gpus_give_the_output_of_one(case: Case, checkpoint, one_gpu) -> None:
-    folder: Path = checkpoint(case.fmt)
-    got = generate(folder, **SPLITS[case.split], **(EAGLE if case.eagle else {}))
-    code = MtpCode.make(Values(Glm52Arch.from_checkpoint(folder), SEED).noise, VOCAB_SIZE, ACCEPTANCE)
-    for prompt, run, want in zip(job().prompts, got, one_gpu(case.fmt), strict=True):
-        label = f"{case}, {len(prompt)} tokens"
-        assert run.output_ids == want.output_ids, label
-        mean = np.abs(run.output_logprobs - want.output_logprobs).mean()
-        print(f"{label}: mean |difference| {mean:.4f}, {run.draft_rounds} rounds")
-        assert mean < BOUNDS[case.fmt], f"{label}: mean |difference| {mean:.4f} >= {BOUNDS[case.fmt]:.4f}"
-        if case.eagle:
-            assert run.draft_rounds == count_rounds(code, run.output_ids[0], NUM_NEW, STEPS), label
+    require_equal(case, checkpoint(case.fmt), one_gpu(case.fmt))
