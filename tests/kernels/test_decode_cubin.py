@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import re
-import subprocess
 from pathlib import Path
 
+import cubins
 import pytest
-import triton
 
 from sglang_glm52.kernels.cuda_source import compile_cubin
 from sglang_glm52.kernels.int4_experts.cases import CASES
 from sglang_glm52.kernels.int4_experts.decode import FOLDER, SOURCES, macros
 from sglang_glm52.kernels.int4_experts.tuning import MAX_SLOTS, Tuning, choose_tuning
 
-CUOBJDUMP = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
 REGISTERS, SHARED_BYTES, BLOCK_SHARED_BYTES = 65536, 228 * 1024, 227 * 1024  # of sm_90
 RESERVED_BYTES = 1024  # of each block; the dump counts them
 MOST_EXPERTS = 256
@@ -35,10 +32,7 @@ def resources(source: str, tuning: Tuning, hidden: int, inner: int, folder: Path
     """Kernel -> REG, STACK, LOCAL, and SHARED, bytes that the source declares."""
     path = folder / "kernel.cubin"
     path.write_bytes(compile_cubin(FOLDER / f"{source}.cu", macros(source, tuning, hidden, inner), "sm_90a"))
-    command = [CUOBJDUMP, "--dump-resource-usage", path]
-    text = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    kernels = re.findall(r"Function (\w+):\s+(.*)", text)
-    return {name: {key: int(value) for key, value in re.findall(r"(\w+):(\d+)", line)} for name, line in kernels}
+    return cubins.resources(path)
 
 
 @pytest.mark.parametrize("call", TUNINGS, ids=lambda call: "h{}-i{}-slots{}".format(*call))

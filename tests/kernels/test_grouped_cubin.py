@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import re
-import subprocess
 from pathlib import Path
 
+import cubins
 import pytest
-import triton
 
 from sglang_glm52.kernels.cuda_source import compile_cubin
 from sglang_glm52.kernels.int4_experts.grouped_gate_up import PLACES, SOURCE, THREADS, macros, places_for, shared_memory
 from sglang_glm52.kernels.int4_experts.grouped_quantize import bias_columns
 
-CUOBJDUMP = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
 REGISTERS, BLOCK_SHARED_BYTES = 65536, 227 * 1024  # of sm_90
 RESERVED_BYTES = 1024  # of a block; the dump counts them
 # hidden, inner, topk, places
@@ -31,10 +28,7 @@ def test_it_keeps_its_values_in_registers_and_fits(
     cubin = tmp_path / "kernel.cubin"
     constants = macros(hidden, inner, topk, bias_columns(hidden), places, stages)
     cubin.write_bytes(compile_cubin(SOURCE, constants, "sm_90a"))
-    command = [CUOBJDUMP, "--dump-resource-usage", cubin]
-    text = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    [(name, line)] = re.findall(r"Function (\w+):\s+(.*)", text)
-    used = {key: int(value) for key, value in re.findall(r"(\w+):(\d+)", line)}
+    [(name, used)] = cubins.resources(cubin).items()
     assert name == "grouped_gate_up" and used["STACK"] == used["LOCAL"] == 0, used
     assert used["REG"] * THREADS <= REGISTERS
     assert used["SHARED"] - RESERVED_BYTES + dynamic <= BLOCK_SHARED_BYTES

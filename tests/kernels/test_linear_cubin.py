@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import re
-import subprocess
 from pathlib import Path
 
+import cubins
 import pytest
-import triton
 
 from sglang_glm52.kernels.cuda_source import compile_cubin
 from sglang_glm52.kernels.fp8_linear.cases import LAYERS, Case
 from sglang_glm52.kernels.fp8_linear.fused import SOURCE, macros
 from sglang_glm52.kernels.fp8_linear.tuning import choose_tuning, token_tiles
 
-TOOLS = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
 MULTIPROCESSORS, REGISTERS, BLOCK_SHARED_BYTES = 132, 65536, 227 * 1024  # of an H200
 TOKENS = (1, 8, 16)  # one for each tuning of a shape
 CALLS = [Case(num_tokens, *shape, why) for shape, why in LAYERS.items() for num_tokens in TOKENS]
@@ -28,10 +26,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         yield path
 
 
-def tool(name: str, *arguments: str | Path) -> str:
-    return subprocess.run([TOOLS / name, *arguments], check=True, capture_output=True, text=True).stdout
-
-
 @pytest.mark.parametrize("case", CALLS, ids=str)
 def test_weights_are_on_their_way_before_the_kernel_waits(case: Case, folder: Path) -> None:
     """All in registers, none of which spills; and blocks fit on a multiprocessor."""
@@ -39,10 +33,9 @@ def test_weights_are_on_their_way_before_the_kernel_waits(case: Case, folder: Pa
     tiles = token_tiles(case.num_tokens)
     path = folder / "kernel.cubin"
     path.write_bytes(compile_cubin(SOURCE, macros(tuning, case.outputs, case.inputs, tiles), "sm_90a"))
-    text = tool("cuobjdump", "--dump-resource-usage", path)
-    used = {key: int(value) for key, value in re.findall(r"(REG|STACK|LOCAL|SHARED):(\d+)", text)}
+    [used] = cubins.resources(path).values()
     assert used["STACK"] == used["LOCAL"] == 0, used
     assert tuning.warps * 32 * used["REG"] <= REGISTERS, used
     assert tuning.shared_bytes(tiles) + used["SHARED"] <= BLOCK_SHARED_BYTES, used
-    before_the_wait, _ = tool("nvdisasm", "-c", path).split("ACQBULK")
+    before_the_wait, _ = cubins.code(path).split("ACQBULK")
     assert len(re.findall(r"\bLDG\.E\.NA\.\S*128", before_the_wait)) == 4 * tuning.units

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import re
-import subprocess
 from pathlib import Path
 
+import cubins
 import pytest
-import triton
 
 from sglang_glm52.kernels.cuda_source import Macros, compile_cubin
 from sglang_glm52.kernels.mla_prologue.fused import CUDA, absorbed_macros, index_macros, prologue_macros, query_macros
 
-TOOLS = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
 GLM52 = {  # at TP 8, and how many 16-byte loads of weights stand before the wait for the kernel before
     "latent.cu": (prologue_macros(2048, 512), 2048 // 256 + 512 // 256),
     "query.cu": (query_macros(8, 64, 256, 576), 0),
@@ -29,10 +27,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         yield path
 
 
-def tool(name: str, *arguments: str | Path) -> str:
-    return subprocess.run([TOOLS / name, *arguments], check=True, capture_output=True, text=True).stdout
-
-
 @pytest.mark.parametrize(("source", "macros", "num_loads"), [(name, *each) for name, each in GLM52.items()])
 def test_weights_are_on_their_way_before_a_kernel_waits(
     source: str, macros: Macros, num_loads: int, folder: Path
@@ -40,9 +34,9 @@ def test_weights_are_on_their_way_before_a_kernel_waits(
     """All in registers, none of which spills; each way through a kernel waits, and lets the next one start."""
     path = folder / "kernel.cubin"
     path.write_bytes(compile_cubin(CUDA / source, macros, "sm_90a"))
-    used = dict(re.findall(r"(STACK|LOCAL):(\d+)", tool("cuobjdump", "--dump-resource-usage", path)))
-    assert used == {"STACK": "0", "LOCAL": "0"}
-    code = re.findall(r"\b(LDG\.E\S*\.128|ACQBULK|PREEXIT|EXIT)\b", tool("nvdisasm", "-c", path))
+    [used] = cubins.resources(path).values()
+    assert used["STACK"] == used["LOCAL"] == 0, used
+    code = re.findall(r"\b(LDG\.E\S*\.128|ACQBULK|PREEXIT|EXIT)\b", cubins.code(path))
     assert code.count("ACQBULK") == code.count("PREEXIT") > 0
     before = loads = 0
     for word in code:

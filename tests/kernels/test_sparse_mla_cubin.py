@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import re
-import subprocess
 from pathlib import Path
 
+import cubins
 import pytest
-import triton
 
 from sglang_glm52.kernels.cuda_source import compile_cubin
 from sglang_glm52.kernels.sparse_mla.fused import SOURCE, macros
 from sglang_glm52.kernels.sparse_mla.kernel import HEADS
 from sglang_glm52.kernels.sparse_mla.tuning import choose_tuning
 
-CUOBJDUMP = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
 REGISTERS, SHARED_BYTES, BLOCK_RESERVED_BYTES = 65536, 228 * 1024, 1024  # of a multiprocessor of an H200
 TOKENS = (4, 16, 32, 64, 256, 8192)  # one for each tuning
 
@@ -35,8 +32,7 @@ def test_as_many_blocks_fit_on_a_multiprocessor_as_are_meant_to(num_tokens: int,
     tuning = choose_tuning(num_tokens, heads, topk)
     path = folder / "kernel.cubin"
     path.write_bytes(compile_cubin(SOURCE, macros(tuning, heads, topk), "sm_90a"))
-    text = subprocess.run([CUOBJDUMP, "--dump-resource-usage", path], check=True, capture_output=True, text=True).stdout
-    used = {key: int(value) for key, value in re.findall(r"(REG|STACK|LOCAL):(\d+)", text)}
+    [used] = cubins.resources(path).values()
     assert used["LOCAL"] == 0, used
     assert used["STACK"] <= 16, used
     assert tuning.resident * tuning.threads * used["REG"] <= REGISTERS, used
