@@ -66,9 +66,9 @@ class Settings:
         "is what the checkpoint's `index_share_for_mtp_iteration` says",
     )
     spec_rounds: str = variable(
-        "host",
-        one_of("host", "ahead"),
-        "host or ahead",
+        "ahead",
+        one_of("ahead", "host"),
+        "ahead or host",
         "rounds of speculation on CUDA: ahead lets the CPU prepare a round while the GPU computes the one before it, "
         "with draft-extend in a CUDA graph; host is SGLang's way, which waits for the GPU",
     )
@@ -102,9 +102,9 @@ class Settings:
         "kernel, host FlashMLA's, which pads to 64 heads",
     )
     decode_prologue: str = variable(
-        "host",
-        one_of("host", "fused"),
-        "host or fused",
+        "fused",
+        one_of("fused", "host"),
+        "fused or host",
         "between projections and attention of a decode step, where `sparse_attention` is fused: fused is this "
         "package's kernels, two launches a layer, host SGLang's eight or nine",
     )

@@ -35,9 +35,10 @@ def is_fused(forward_batch: ForwardBatch, num_rows: int) -> bool:
     if not is_decode or len(forward_batch.out_cache_loc) != num_rows:  # rows that pad attention-DP have no slot
         return False
     backend = get_attn_backend()
+    if getattr(backend, "dsa_decode_impl", None) != "flashmla_kv":  # the torch backend has no such choice
+        return False
     has_slots = envs.SGLANG_DSA_FUSE_TOPK.get() and backend.hisparse_coordinator is None
-    is_ours = backend.dsa_decode_impl == "flashmla_kv" and is_attended_here(backend)
-    return has_slots and is_ours and not is_batch_invariant_mode_enabled()
+    return has_slots and is_attended_here(backend) and not is_batch_invariant_mode_enabled()
 
 
 def norm_and_store(

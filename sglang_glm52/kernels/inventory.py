@@ -88,12 +88,12 @@ KERNELS = (
             Implementation(
                 function="fused:mla_prologue_fused",
                 language="CUDA C++, compiled when first used",
-                use="decode steps, verification and draft-extend, with SGLANG_GLM52_DECODE_PROLOGUE=fused",
+                use="decode steps, verification and draft-extend on a rank of 4, 8 or 16 heads with an FP8 cache",
                 gpus="sm_90a (H100, H200, H20)",
                 tests="kernels/test_mla_prologue.py",
             ),
         ),
-        choice="SGLANG_GLM52_DECODE_PROLOGUE=fused; else SGLang's kernels, eight to nine launches.",
+        choice="Unless SGLANG_GLM52_DECODE_PROLOGUE=host: SGLang's kernels, eight to nine launches.",
         bound="SGLang's results to the bit, but for sums of the absorbed query in another order; against the reference "
         "neighbours in bf16 and e4m3, where float32 sums differ.",
         bench="glm52 bench prologue",
@@ -161,7 +161,7 @@ KERNELS = (
             Implementation(
                 function="fused:request_tables_fused",
                 language="Triton",
-                use="every pass, with SGLANG_GLM52_SPEC_ROUNDS=ahead",
+                use="every pass of a round of speculation",
                 gpus="sm_80 and later",
                 tests="kernels/test_request_tables.py",
             ),

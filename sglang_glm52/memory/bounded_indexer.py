@@ -40,7 +40,7 @@ Keys = tuple[torch.Tensor, torch.Tensor]  # [positions, index_dim] FP8 and their
 class BoundedIndexer(Indexer):
     """Replaces the prefill's scoring and selection; keys, queries and decode steps are the host's.
 
-    With SGLANG_GLM52_DECODE_PROLOGUE=fused a decode step's keys and queries are made by `kernels/mla_prologue`.
+    Where `attention/fused_decode.py` says so, a decode step's keys and queries are made by `kernels/mla_prologue`.
     """
 
     def forward_cuda(

@@ -157,4 +157,5 @@ class CompactDsaKVPool(DSATokenToKVPool):
 
 def compact_pool_class(indexer_layers: Iterable[int]) -> type[CompactDsaKVPool]:
     """The class for one model's layers, to be called as the host calls its own class."""
-    return type("CompactDsaKVPool", (CompactDsaKVPool,), {"indexer_layers": frozenset(indexer_layers)})
+    attributes = {"indexer_layers": frozenset(indexer_layers), "__module__": __name__}  # an ABC's would be `abc`
+    return type("CompactDsaKVPool", (CompactDsaKVPool,), attributes)

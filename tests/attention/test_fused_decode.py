@@ -24,7 +24,7 @@ GLM52 = SimpleNamespace(hf_config=SimpleNamespace(model_type="glm_moe_dsa"))
 
 @pytest.fixture
 def backend(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
-    """The attention backend of a decode step on a rank of 8 heads, in a server that asks for the kernels."""
+    """The attention backend of a decode step on a rank of 8 heads."""
     made = SimpleNamespace(
         num_q_heads=HEADS, dsa_kv_cache_store_fp8=True, dsa_decode_impl="flashmla_kv", hisparse_coordinator=None
     )
@@ -32,7 +32,7 @@ def backend(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     monkeypatch.setattr(fused_decode, "get_attn_backend", lambda: made)
     monkeypatch.setattr(few_heads, "get_global_server_args", lambda: SimpleNamespace(get_model_config=lambda: GLM52))
     for module in (fused_decode, few_heads):
-        monkeypatch.setattr(module, "settings", lambda: Settings(decode_prologue="fused"))
+        monkeypatch.setattr(module, "settings", Settings)
     return made
 
 
@@ -66,12 +66,19 @@ def test_other_backends_are_left_alone(backend, name, value) -> None:
     assert not fused_decode.is_fused(batch(), ROWS)
 
 
+def test_the_torch_backend_is_left_alone(backend) -> None:
+    """It has none of the attributes of the host's."""
+    for name in ("dsa_decode_impl", "dsa_kv_cache_store_fp8", "hisparse_coordinator"):
+        delattr(backend, name)
+    assert not fused_decode.is_fused(batch(), ROWS)
+
+
 def test_rows_without_a_slot_are_left_alone(backend) -> None:
     assert not fused_decode.is_fused(batch(rows=2), ROWS)
 
 
 @pytest.mark.parametrize(
-    "choices", [{}, {"decode_prologue": "fused", "sparse_attention": "host"}], ids=["not asked for", "FlashMLA attends"]
+    "choices", [{"decode_prologue": "host"}, {"sparse_attention": "host"}], ids=["not asked for", "FlashMLA attends"]
 )
 def test_other_choices(backend, choices, monkeypatch) -> None:
     for module in (fused_decode, few_heads):

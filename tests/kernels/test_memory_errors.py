@@ -30,6 +30,10 @@ from sglang_glm52.kernels.int4_quantize import int4_quantize
 from sglang_glm52.kernels.int4_quantize import ref as quantize_ref
 from sglang_glm52.kernels.int4_quantize.cases import Case as Slab
 from sglang_glm52.kernels.int4_quantize.cases import make_weight
+from sglang_glm52.kernels.mla_prologue import cases as prologue_cases
+from sglang_glm52.kernels.mla_prologue import ref as prologue_ref
+from sglang_glm52.kernels.mla_prologue.cases import Case as Layers
+from sglang_glm52.kernels.mla_prologue.kernel import absorbed_query, index_prologue, mla_prologue, mla_query
 from sglang_glm52.kernels.request_tables import cases as table_cases
 from sglang_glm52.kernels.request_tables import ref as tables_ref
 from sglang_glm52.kernels.request_tables import request_tables
@@ -188,3 +192,37 @@ def test_attention(case: Attention) -> None:
     want = attention_ref.sparse_mla(*made.tensors(), attention_cases.SCALE).float()
     got = sparse_mla(*(each.cuda() for each in made.tensors()), attention_cases.SCALE).cpu().float()
     assert ((got - want).norm(dim=2) <= 5e-3 * want.norm(dim=2)).all()
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        Layers(3, "a rank of TP 8", num_positions=512),
+        Layers(9, "other ranks", q_rank=256, kv_rank=1024, nope_dim=64, num_heads=3, num_padded_heads=4),
+    ],
+    ids=str,
+)
+def test_prologue(case: Layers) -> None:
+    def run(operations: tuple[Callable, ...], device: str) -> list[torch.Tensor]:
+        prologue, query, absorbed, index = operations
+        inputs = move(made, device)
+        make = prologue_cases.make_pool, prologue_cases.make_pages, prologue_cases.make_out
+        pool, pages, out = (each(case, device) for each in make)
+        q = prologue(*inputs.of_prologue(pool))
+        query(*inputs.of_query(out))
+        heads = absorbed(*inputs.of_absorbed(case.num_padded_heads))
+        index_q, weights = index(*inputs.of_index(pages))
+        return [each.cpu() for each in (q, out, heads, index_q, weights, pool, pages)]
+
+    made = prologue_cases.make_inputs(case, seed=1, device="cpu")
+    got = run((mla_prologue, mla_query, absorbed_query, index_prologue), "cuda")
+    refs = (prologue_ref.mla_prologue, prologue_ref.mla_query, prologue_ref.absorbed_query, prologue_ref.index_prologue)
+    for one, other in zip(got, run(refs, "cpu"), strict=True):
+        wrong = one.contiguous().view(torch.uint8) != other.contiguous().view(torch.uint8)
+        assert wrong.float().mean() < 0.01  # neighbours; test_mla_prologue.py tells them from other numbers
+
+
+def move(inputs: prologue_cases.Inputs, device: str) -> prologue_cases.Inputs:
+    return dataclasses.replace(
+        inputs, **{field.name: getattr(inputs, field.name).to(device) for field in dataclasses.fields(inputs)}
+    )

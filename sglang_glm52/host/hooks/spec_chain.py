@@ -3,7 +3,7 @@
 The host assumes a tree of drafts with a mask that covers all keys. Where the CPU does not know the lengths, it makes
 the mask as large as the longest context would need, a megabyte for each row of GLM-5.2's window, and fills it in every
 round; sparse attention has no use for it. With one draft a step all but the tokens and their positions is the same in
-every round. Other models, and GLM-5.2 without SGLANG_GLM52_SPEC_ROUNDS=ahead, get the host's tree. Read in 0.5.13.post1
+every round. Other models, and GLM-5.2 with SGLANG_GLM52_SPEC_ROUNDS=host, get the host's tree. Read in 0.5.13.post1
 (`speculative/eagle_utils.py`, `build_tree_kernel_efficient`; `speculative/eagle_worker_v2.py`,
 `EagleDraftWorker.draft`). Without the hook rounds of many requests take gigabytes for a mask.
 """

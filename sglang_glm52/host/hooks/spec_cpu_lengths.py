@@ -2,8 +2,8 @@
 
 The host assumes that piecewise CUDA graphs, which are on unless an option turns them off, read lengths on the CPU, and
 fetches them in every round if they are. Only prefills run in those graphs, and a prefill's lengths come from its
-requests. With SGLANG_GLM52_SPEC_ROUNDS=ahead and GLM-5.2 the attention backends alone are asked. Read in 0.5.13.post1
-(`managers/overlap_utils.py`, `decide_needs_cpu_seq_lens` and `FutureMap.resolve_seq_lens_cpu`;
+requests. With GLM-5.2, unless SGLANG_GLM52_SPEC_ROUNDS=host, the attention backends alone are asked. Read in
+0.5.13.post1 (`managers/overlap_utils.py`, `decide_needs_cpu_seq_lens` and `FutureMap.resolve_seq_lens_cpu`;
 `model_executor/piecewise_cuda_graph_runner.py`). Without the hook a server started without
 --disable-piecewise-cuda-graph waits for each round to be verified before it prepares the next.
 """

@@ -1,8 +1,8 @@
 """Attention for draft-extend passes that is planned on the device.
 
 The host assumes that draft-extend with sparse attention runs without a CUDA graph; in one, its backend would take the
-number of accepted tokens for the number of rows. With SGLANG_GLM52_SPEC_ROUNDS=ahead GLM-5.2 gets the backend of
-`attention/round_backend.py`. Read in 0.5.13.post1 (`speculative/draft_utils.py`,
+number of accepted tokens for the number of rows. Unless SGLANG_GLM52_SPEC_ROUNDS=host, GLM-5.2 gets the backend
+of `attention/round_backend.py`. Read in 0.5.13.post1 (`speculative/draft_utils.py`,
 `DraftBackendFactory._create_dsa_prefill_backend`). Without the hook `spec_extend_graph` has nothing to capture with,
 and the CPU waits for lengths in every round.
 """

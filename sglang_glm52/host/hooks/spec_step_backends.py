@@ -1,8 +1,8 @@
 """Attention for draft steps that is planned once a round, on the device.
 
 The host assumes that planning is cheap beside the steps: it plans from lengths that the CPU waits for, by operations
-launched one by one, and then copies the plan for each step. With SGLANG_GLM52_SPEC_ROUNDS=ahead GLM-5.2 gets the
-backends of `attention/round_steps.py`. Read in 0.5.13.post1 (`speculative/draft_utils.py`,
+launched one by one, and then copies the plan for each step. Unless SGLANG_GLM52_SPEC_ROUNDS=host, GLM-5.2 gets
+the backends of `attention/round_steps.py`. Read in 0.5.13.post1 (`speculative/draft_utils.py`,
 `DraftBackendFactory._create_dsa_decode_backend`). Without the hook the CPU cannot prepare a round before the one before
 it is verified, and the GPU waits for it.
 """
