@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from sglang.srt.model_loader.utils import set_default_torch_dtype
 
 from sglang_glm52.testing.drawn_model import drawn_tensors, write_drawn
 from sglang_glm52.testing.engine import Job, run_engine
@@ -24,7 +25,8 @@ def test_the_tensors_are_those_of_the_files(fmt: str, tmp_path: Path) -> None:
     built = build(tmp_path / "built", "cpu", fmt, SEED, SHORT, ACCEPTANCE)
     drawn = write_drawn(tmp_path / "drawn", "cpu", fmt, SEED, SHORT, ACCEPTANCE)
     want = {name: each for file in built.glob("*.safetensors") for name, each in load_file(file).items()}
-    got = dict(drawn_tensors(drawn, "cpu"))
+    with set_default_torch_dtype(torch.bfloat16):  # as SGLang loads
+        got = dict(drawn_tensors(drawn, "cpu"))
     assert got.keys() == want.keys()
     for name, tensor in want.items():
         assert got[name].dtype == tensor.dtype and torch.equal(got[name].float(), tensor.float()), name
