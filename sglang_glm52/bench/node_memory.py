@@ -38,7 +38,10 @@ def memory_values(
         return {MEASURED: measured, PLANNED: planned_on_cpu(spec, measured["tokens"])}
     import torch
 
-    used = [torch.cuda.device_memory_used(i) for i in range(spec.tp)]
+    from sglang_glm52.bench.gpu_memory import used_bytes, visible_gpus
+
+    with visible_gpus() as gpus:  # before this process has a CUDA context
+        used = [used_bytes(gpu) for gpu in gpus[: spec.tp]]
     plan = planned_on_cuda(spec, which, speculation, torch.cuda.get_device_properties(0).total_memory)
     return {MEASURED: measured | {"used_bytes": max(used), "used_bytes_by_gpu": used}, PLANNED: plan_values(plan)}
 

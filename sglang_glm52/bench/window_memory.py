@@ -86,11 +86,7 @@ def device_memory(device: Device) -> Iterator[Callable[[], int]]:
 
         yield lambda: psutil.virtual_memory().used
         return
-    import pynvml
+    from sglang_glm52.bench.gpu_memory import used_bytes, visible_gpus
 
-    pynvml.nvmlInit()
-    try:
-        gpu = pynvml.nvmlDeviceGetHandleByIndex(0)
-        yield lambda: pynvml.nvmlDeviceGetMemoryInfo(gpu).used
-    finally:
-        pynvml.nvmlShutdown()
+    with visible_gpus() as gpus:
+        yield lambda: used_bytes(gpus[0])
