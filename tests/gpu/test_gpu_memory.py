@@ -16,7 +16,7 @@ SIZE = 1 << 30
 @pytest.mark.parametrize("by_uuid", [False, True], ids=["index", "UUID"])
 def test_a_tensor_is_seen_on_its_gpu(index: int, by_uuid: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     name = f"GPU-{torch.cuda.get_device_properties(index).uuid}" if by_uuid else str(index)
-    torch.cuda.synchronize(index)
+    torch.cuda.empty_cache()
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", name)
     with visible_gpus() as [gpu]:
         before = used_bytes(gpu)
