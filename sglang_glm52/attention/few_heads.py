@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sglang.srt.server_args import get_global_server_args
-
-from sglang_glm52.arch import is_glm52
 from sglang_glm52.env import settings
+from sglang_glm52.host.served_model import serves_glm52
 from sglang_glm52.kernels.sparse_mla.kernel import HEADS
 
 if TYPE_CHECKING:
@@ -19,4 +17,4 @@ def is_attended_here(backend: DeepseekSparseAttnBackend) -> bool:
     is_taken = backend.num_q_heads in HEADS and backend.dsa_kv_cache_store_fp8
     if not is_taken or settings().sparse_attention != "fused":
         return False
-    return is_glm52(get_global_server_args().get_model_config().hf_config)
+    return serves_glm52()

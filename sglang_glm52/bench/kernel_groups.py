@@ -10,7 +10,10 @@ OTHER = "everything else"
 # are this package's kernels.
 _PATTERNS: tuple[tuple[str, str], ...] = (
     ("copies, fills, casts", r"^Mem(cpy|set)|FillFunctor|copy_kernel|CatArrayBatchedCopy"),
-    ("indexer", r"mqa_logits|hadamard|act_quant_kernel|fused_store_indexer|set_k_and_s|index_kernel_indexer"),
+    (
+        "indexer",
+        r"mqa_logits|hadamard|act_quant_kernel|fused_store_indexer|set_k_and_s|index_kernel_indexer|^index_prologue\b",
+    ),
     ("index top-k (2048)", r"topk_transform|fast_topk|transform_index_page_table|RadixTopK|FilteredTopK|^index_topk\b"),
     (
         "sparse attention",
@@ -31,8 +34,14 @@ _PATTERNS: tuple[tuple[str, str], ...] = (
     ("FP8 quantisation of activations", r"per_token_group_quant|per_token_quant|quant_8bit|per_tensor_quant"),
     ("FP8 dense GEMMs", r"fp8_gemm|w8a8_block|block_fp8|^fp8_linear\b"),
     ("norms", r"rms_?norm|layer_?norm|LayerNorm|RMSNorm"),
-    ("rope, KV quantise and store", r"rope|rotary|mla_kv|kv_buffer|quantize_k_cache|concat_mla|store_kvcache"),
-    ("cuBLAS GEMMs (absorb, router, head)", r"nvjet|cublas|gemv|splitKreduce|cutlass.*[Gg]emm|sm90_xmma|gemm"),
+    (
+        "rope, KV quantise and store",
+        r"rope|rotary|mla_kv|kv_buffer|quantize_k_cache|concat_mla|store_kvcache|^mla_prologue\b",
+    ),
+    (
+        "cuBLAS GEMMs (absorb, router, head)",
+        r"nvjet|cublas|gemv|splitKreduce|cutlass.*[Gg]emm|sm90_xmma|gemm|^absorbed_query\b",
+    ),
     (
         "speculation, trees and slots",
         r"build_tree|[vV]erify_?[tT]ree|tree_speculative|assign_(draft|extend)_cache_locs|assign_req_to_token_pool"

@@ -13,6 +13,7 @@ from sglang.srt.model_executor.forward_batch_info import ForwardMode
 
 from sglang_glm52.attention import few_heads, fused_decode
 from sglang_glm52.env import Settings
+from sglang_glm52.host import served_model
 from sglang_glm52.kernels.mla_prologue import ref as prologue
 from sglang_glm52.kernels.mla_prologue.kernel import ROPE
 from sglang_glm52.kernels.sparse_mla import ref as sparse
@@ -30,7 +31,7 @@ def backend(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     )
     made._pad_topk_indices = lambda selection, rows: selection[:rows]
     monkeypatch.setattr(fused_decode, "get_attn_backend", lambda: made)
-    monkeypatch.setattr(few_heads, "get_global_server_args", lambda: SimpleNamespace(get_model_config=lambda: GLM52))
+    monkeypatch.setattr(served_model, "get_global_server_args", lambda: SimpleNamespace(get_model_config=lambda: GLM52))
     for module in (fused_decode, few_heads):
         monkeypatch.setattr(module, "settings", Settings)
     return made

@@ -13,6 +13,7 @@ from sglang.srt.plugins.hook_registry import HookType, _wrap_fn
 
 from sglang_glm52.arch import MODEL_TYPE
 from sglang_glm52.env import Settings
+from sglang_glm52.host import served_model
 from sglang_glm52.host.hooks import fp8_linear as hook
 from sglang_glm52.kernels.fp8_linear import ref
 from sglang_glm52.kernels.fp8_linear.cases import Case, make_inputs
@@ -35,7 +36,9 @@ def apply(monkeypatch: pytest.MonkeyPatch):
         own.quant_config = SimpleNamespace(weight_block_size=[128, 128])
         vars(own).update(method)
         config = SimpleNamespace(hf_config=SimpleNamespace(model_type=model_type))
-        monkeypatch.setattr(hook, "get_global_server_args", lambda: SimpleNamespace(get_model_config=lambda: config))
+        monkeypatch.setattr(
+            served_model, "get_global_server_args", lambda: SimpleNamespace(get_model_config=lambda: config)
+        )
         monkeypatch.setattr(hook, "settings", lambda: Settings(fp8_linear=choice))
         monkeypatch.setattr(hook, "fp8_linear", ref.fp8_linear)
         wrapped = _wrap_fn(lambda self, layer, x, bias=None: HOSTS, hook.apply_fused, HookType.AROUND)

@@ -72,6 +72,7 @@ def test_the_published_model_takes_the_planned_bytes(dtype):
     assert sum(buffer.nbytes for buffer in buffers) == pool.get_kv_size_bytes() == expected
     assert pool.mem_usage == expected / 2**30
     assert list(pool.index_k_with_scale_buffer) == FULL and len(FULL) == 21
+    assert type(pool).__module__ == CompactDsaKVPool.__module__  # what says whose pool a server has
 
 
 @pytest.mark.parametrize("dtype", KV_DTYPES)

@@ -14,6 +14,7 @@ from sglang.srt.plugins.hook_registry import HookType, _wrap_fn
 
 from sglang_glm52.attention import few_heads
 from sglang_glm52.env import Settings
+from sglang_glm52.host import served_model
 from sglang_glm52.host.hooks import sparse_prefill
 from sglang_glm52.memory.dequantised_cache import is_worth_dequantising
 
@@ -25,8 +26,7 @@ def model(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     """The served model's config; the hook is wrapped as the host's registry wraps it."""
     hf_config = SimpleNamespace(model_type="glm_moe_dsa")
     args = SimpleNamespace(get_model_config=lambda: SimpleNamespace(hf_config=hf_config))
-    monkeypatch.setattr(sparse_prefill, "get_global_server_args", lambda: args)
-    monkeypatch.setattr(few_heads, "get_global_server_args", lambda: args)
+    monkeypatch.setattr(served_model, "get_global_server_args", lambda: args)
     hooked = _wrap_fn(DeepseekSparseAttnBackend.set_dsa_prefill_impl, sparse_prefill.choose_kernel, HookType.AROUND)
     monkeypatch.setattr(DeepseekSparseAttnBackend, "set_dsa_prefill_impl", hooked)
     return hf_config

@@ -15,11 +15,10 @@ import torch
 from sglang.srt.compilation.piecewise_context_manager import is_in_piecewise_cuda_graph
 from sglang.srt.layers.quantization.fp8 import Fp8LinearMethod
 from sglang.srt.layers.quantization.fp8_utils import deepgemm_w8a8_block_fp8_linear_with_fallback
-from sglang.srt.server_args import get_global_server_args
 
-from sglang_glm52.arch import is_glm52
 from sglang_glm52.env import settings
 from sglang_glm52.formats.fp8_block import BLOCK
+from sglang_glm52.host.served_model import serves_glm52
 from sglang_glm52.kernels.fp8_linear.kernel import MAX_TOKENS, ROWS, fp8_linear
 
 
@@ -49,4 +48,4 @@ def _takes(method: Fp8LinearMethod, layer: torch.nn.Module, x: torch.Tensor | tu
     outputs, inputs = layer.weight.shape
     has_blocks = list(method.quant_config.weight_block_size or ()) == [BLOCK, BLOCK]
     fits = has_blocks and outputs % ROWS == 0 and inputs % BLOCK == 0 and layer.weight_scale_inv.dtype == torch.float32
-    return fits and is_glm52(get_global_server_args().get_model_config().hf_config)
+    return fits and serves_glm52()

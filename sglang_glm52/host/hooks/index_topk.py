@@ -15,9 +15,8 @@ from typing import TYPE_CHECKING
 import torch
 from sglang.srt.environ import envs
 from sglang.srt.layers.attention.dsa.dsa_topk_backend import DSATopKBackend, TopkTransformMethod
-from sglang.srt.server_args import get_global_server_args
 
-from sglang_glm52.arch import is_glm52
+from sglang_glm52.host.served_model import serves_glm52
 from sglang_glm52.memory.index_selection import select
 
 if TYPE_CHECKING:
@@ -40,7 +39,7 @@ def select_positions(
 ) -> torch.Tensor:
     """AROUND `DSATopKBackend.topk_transform`; `batch_idx_list` is context parallelism's."""
     is_ours = self.is_flashinfer() and batch_idx_list is None
-    if is_ours and is_glm52(get_global_server_args().get_model_config().hf_config):
+    if is_ours and serves_glm52():
         is_fused = envs.SGLANG_DSA_FUSE_TOPK.get() and not force_unfused_topk
         method = topk_transform_method if is_fused else None
         return select(logits, lengths, topk, attn_metadata, method, row_starts)

@@ -13,11 +13,10 @@ from typing import Any
 
 import torch
 from sglang.srt.layers.dp_attention import get_attention_tp_group, get_attention_tp_size
-from sglang.srt.server_args import get_global_server_args
 
-from sglang_glm52.arch import is_glm52
 from sglang_glm52.attention.row_exchange import own_rows, to_heads, to_rows
 from sglang_glm52.env import settings
+from sglang_glm52.host.served_model import serves_glm52
 
 MIN_ROWS = 1024  # a batch of fewer is over before its queries are exchanged; no CUDA graph of decode steps has as many
 
@@ -51,4 +50,4 @@ def _is_shared_out(num_rows: int) -> bool:
     """The same on every rank of the group, which have the same batch."""
     if settings().prefill_rows == "all" or num_rows < MIN_ROWS or get_attention_tp_size() == 1:
         return False
-    return is_glm52(get_global_server_args().get_model_config().hf_config)
+    return serves_glm52()

@@ -15,11 +15,10 @@ from collections.abc import Callable
 from typing import Any
 
 from sglang.srt.model_executor.forward_batch_info import ForwardMode
-from sglang.srt.server_args import get_global_server_args
 
-from sglang_glm52.arch import is_glm52
 from sglang_glm52.attention.few_heads import is_attended_here
 from sglang_glm52.env import settings
+from sglang_glm52.host.served_model import serves_glm52
 from sglang_glm52.memory.dequantised_cache import is_worth_dequantising
 
 
@@ -30,7 +29,7 @@ def choose_kernel(original: Callable[..., None], self: Any, forward_batch: Any =
         return
     if forward_batch is None or forward_batch.forward_mode != ForwardMode.EXTEND:
         return
-    if not is_glm52(get_global_server_args().get_model_config().hf_config):
+    if not serves_glm52():
         return
     if is_attended_here(self) and settings().prefill_rows == "all":
         return

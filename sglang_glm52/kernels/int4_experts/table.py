@@ -7,7 +7,7 @@ from collections.abc import Mapping
 # Device name -> inner size of a rank -> the smallest number of tokens for the grouped path.
 Crossovers = Mapping[str, Mapping[int, int]]
 
-MEASURED: Crossovers = {"NVIDIA H200": {256: 64}}
+MEASURED: Crossovers = {"NVIDIA H200": {256: 64}, "NVIDIA H100 80GB HBM3": {256: 128}}
 UNMEASURED = 96  # both paths read all weights of nearly 256 experts from here on; a tile of rows then pays
 
 
