@@ -88,5 +88,5 @@ def _plan(model: Model, scenario: Scenario, loaded: Mapping[str, int], mem_fract
         kv=kv,
         mem_fraction_static=mem_fraction_static,
         max_tokens=max_tokens,
-        workspaces=standing_workspaces(scenario) + prefill_workspaces(arch, scenario),
+        workspaces=standing_workspaces(arch, scenario) + prefill_workspaces(arch, scenario),
     )

@@ -19,11 +19,15 @@ from sglang_glm52.planner.constants import (
     PIECEWISE_GRAPH_BYTES,
 )
 from sglang_glm52.planner.kv import FP8
+from sglang_glm52.planner.parallel import Parallel
 from sglang_glm52.planner.scenario import Scenario
 
 INT32 = FLOAT32 = 4
 BF16 = 2
 PADDED_HEADS = 64  # FlashMLA's sparse kernels work on at least as many query heads
+FUSION_TOKENS = 2048  # of the largest batch whose all-reduces are fused (`FUSE_ALLREDUCE_MAX_BATCH_SIZE`)
+FUSION_BUFFERS = 1 + 3  # one for two-shot all-reduces, three that one-shot ones take in turn
+FUSION_MOST_BYTES = (1 << 31) - (2 << 20)  # of one of the three (FlashInfer's MAX_COMM_SIZE)
 EXTRA_POSITIONS = 4  # columns of the request table beyond the context (`get_req_to_token_extra_context_len`)
 
 
@@ -36,7 +40,7 @@ class Workspace:
     source: str
 
 
-def standing_workspaces(scenario: Scenario) -> tuple[Workspace, ...]:
+def standing_workspaces(arch: Glm52Arch, scenario: Scenario) -> tuple[Workspace, ...]:
     """What is there from the start on, whatever is served."""
     rows, drafts = scenario.running_per_rank, scenario.draft_tokens
     columns = scenario.context + EXTRA_POSITIONS + drafts
@@ -58,6 +62,11 @@ def standing_workspaces(scenario: Scenario) -> tuple[Workspace, ...]:
             "CUDA graphs: indexer logits",
             graph_rows * scenario.context * FLOAT32,
             "shape: rows of the largest graph x context, float32, one layer after the other",
+        ),
+        Workspace(
+            "all-reduce fusion",
+            _fusion_bytes(arch, scenario.parallel),
+            "shape: four buffers of GPUs x 2,048 x hidden, bf16, for attention and as many for experts (FlashInfer)",
         ),
         Workspace("CUDA graphs: the rest", int(GRAPH_BYTES_PER_ROW.value * graph_rows), GRAPH_BYTES_PER_ROW.source),
         Workspace("piecewise CUDA graphs", int(PIECEWISE_GRAPH_BYTES.value), PIECEWISE_GRAPH_BYTES.source),
@@ -90,6 +99,19 @@ def prefill_workspaces(arch: Glm52Arch, scenario: Scenario) -> tuple[Workspace, 
         ),
         Workspace("prefill: activations", _activation_bytes(arch, scenario), "shapes of one layer, not measured"),
     )
+
+
+def _fusion_bytes(arch: Glm52Arch, parallel: Parallel) -> int:
+    """What SGLang has FlashInfer allocate, once the KV pool is there, to add, norm and all-reduce in one kernel.
+
+    It does so for one node without DP attention, and for experts within a group of those that share one or, with
+    expert parallelism, of those that have different ones (`pre_initialize_workspaces`).
+    """
+    if parallel.dp > 1:
+        return 0
+    groups = parallel.attn_tp, parallel.ep if parallel.ep > 1 else parallel.expert_tp
+    sizes = [group * FUSION_TOKENS * arch.hidden_size * BF16 for group in groups if group > 1]
+    return sum(size + (FUSION_BUFFERS - 1) * min(size, FUSION_MOST_BYTES) for size in sizes)
 
 
 def _dequantised_bytes(arch: Glm52Arch, scenario: Scenario, rows: int) -> int:

@@ -106,6 +106,15 @@ def workspace(name: str, **changes: object) -> int:
     return next(space.num_bytes for space in plan(**changes).workspaces if space.name == name)
 
 
+def test_fused_all_reduces_by_hand():
+    """Four buffers of 2,048 rows of 6,144 in bf16 for each GPU of a group, one group for attention, one for experts."""
+    of_a_gpu = 4 * 2048 * 6144 * 2
+    groups = {Parallel(8): 8 + 8, Parallel(8, ep=4): 8 + 4, Parallel(8, ep=8): 8 + 8, Parallel(8, dp=2): 0}
+    for parallel, gpus in groups.items():
+        assert workspace("all-reduce fusion", parallel=parallel) == gpus * of_a_gpu
+    assert workspace("all-reduce fusion", num_gpus=1, parallel=Parallel(1)) == 0
+
+
 MANY_HEADS = {"parallel": Parallel(8, dp=4)}  # 32 a GPU
 DEQUANTISED = {
     "the window": (MANY_HEADS, WINDOW),
