@@ -76,9 +76,8 @@ def planned_on_cuda(spec: NodeSpec, which: Which, speculation: Speculation | Non
 
 def plan_values(plan: Plan) -> dict[str, Any]:
     """Under the names of what is measured; `used_bytes` has no margin and nothing of a prefill in it."""
-    standing = sum(
-        part.num_bytes for part in standing_workspaces(plan.model.arch, plan.scenario) if part.name != "margin"
-    )
+    parts = standing_workspaces(plan.model.arch, plan.scenario)
+    standing = sum(part.num_bytes for part in parts if part.name != "margin")
     return {
         "weights_bytes": sum(count for kind, count in plan.weights.items() if kind != MTP),
         "kv_bytes": slots(plan.max_tokens) * plan.kv.target,
