@@ -70,7 +70,7 @@ class Settings:
         one_of("ahead", "host"),
         "ahead or host",
         "rounds of speculation on CUDA: ahead lets the CPU prepare a round while the GPU computes the one before it, "
-        "with draft-extend in a CUDA graph; host is SGLang's way, which waits for the GPU",
+        "with draft-extend in a CUDA graph; host is SGLang's way, which waits for the GPU and is that of DP attention",
     )
     kv_pool: str = variable(
         "auto",

@@ -15,7 +15,7 @@ def create_sparse_backend(model_runner: ModelRunner) -> AttentionBackend:
     """Factory for the host's `ATTENTION_BACKENDS` table."""
     from sglang.srt.layers.attention.dsa_backend import DeepseekSparseAttnBackend  # only servers of such models have it
 
-    if model_runner.spec_algorithm.is_none() or not runs_ahead(model_runner.model_config.hf_config):
+    if model_runner.spec_algorithm.is_none() or not runs_ahead(model_runner.server_args):
         return DeepseekSparseAttnBackend(model_runner)
     from sglang_glm52.attention.round_backend import RoundBackend
 

@@ -1,6 +1,6 @@
 """What lets the CPU prepare a round of speculation while the GPU computes the one before it. A part of the ledger.
 
-All of it keeps still with SGLANG_GLM52_SPEC_ROUNDS=host.
+All of it keeps still with SGLANG_GLM52_SPEC_ROUNDS=host and with DP attention.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ ROUND_REGISTRATIONS: tuple[Registration, ...] = (
         provider="sglang_glm52.attention.cuda_backend:create_sparse_backend",
         when="cuda",
         reason="The host plans a verify pass from lengths that the CPU has to wait for. Other models still get its own "
-        "dsa backend, and so does GLM-5.2 with SGLANG_GLM52_SPEC_ROUNDS=host.",
+        "dsa backend, and so does GLM-5.2 with SGLANG_GLM52_SPEC_ROUNDS=host or DP attention.",
     ),
 )
 

@@ -20,19 +20,28 @@ from sglang_glm52.host.hooks import (
 )
 from sglang_glm52.speculative.chain import lay_out
 
-QUIET = (("host", MODEL_TYPE), ("ahead", "deepseek_v3"))
+QUIET = {
+    "host's asked for": ("host", MODEL_TYPE, False),
+    "another model": ("ahead", "deepseek_v3", False),
+    "DP attention": ("ahead", MODEL_TYPE, True),
+}
+quiet = pytest.mark.parametrize(("rounds", "model_type", "has_dp"), QUIET.values(), ids=QUIET)
 
 
 @pytest.fixture
 def configure(monkeypatch: pytest.MonkeyPatch) -> Iterator:
-    """configure(rounds, model_type) -> server arguments of such a process, piecewise CUDA graphs left on."""
+    """configure(rounds, model_type, has_dp) -> server arguments of such a process, piecewise CUDA graphs left on."""
 
-    def make(rounds: str, model_type: str) -> SimpleNamespace:
+    def make(rounds: str, model_type: str, has_dp: bool = False) -> SimpleNamespace:
         monkeypatch.setenv("SGLANG_GLM52_SPEC_ROUNDS", rounds)
         settings.cache_clear()
         config = SimpleNamespace(hf_config=SimpleNamespace(model_type=model_type))
         args = SimpleNamespace(
-            get_model_config=lambda: config, disable_piecewise_cuda_graph=False, enable_two_batch_overlap=False
+            get_model_config=lambda: config,
+            enable_dp_attention=has_dp,
+            disable_piecewise_cuda_graph=False,
+            enable_two_batch_overlap=False,
+            disable_cuda_graph=False,
         )
         monkeypatch.setattr(spec_chain, "get_global_server_args", lambda: args)
         return args
@@ -53,9 +62,9 @@ def test_piecewise_graphs_do_not_fetch_lengths(configure) -> None:
     assert decide(args, False, False)
 
 
-@pytest.mark.parametrize(("rounds", "model_type"), QUIET)
-def test_else_the_host_decides(configure, rounds: str, model_type: str) -> None:
-    assert decide(configure(rounds, model_type), False, False)
+@quiet
+def test_else_the_host_decides(configure, rounds: str, model_type: str, has_dp: bool) -> None:
+    assert decide(configure(rounds, model_type, has_dp), False, False)
 
 
 def build(*args: torch.Tensor | int) -> tuple:
@@ -71,20 +80,20 @@ def test_a_chain_has_no_mask(configure) -> None:
     assert all(torch.equal(one, other) for one, other in zip(tree, want, strict=True))
 
 
-@pytest.mark.parametrize(("rounds", "model_type"), QUIET)
-def test_else_the_host_builds_its_tree(configure, rounds: str, model_type: str) -> None:
-    configure(rounds, model_type)
+@quiet
+def test_else_the_host_builds_its_tree(configure, rounds: str, model_type: str, has_dp: bool) -> None:
+    configure(rounds, model_type, has_dp)
     assert build(1, 2, 3, 4, 5, 6, 1, 8, 9) == ("the host's", 1, 2, 3, 4, 5, 6, 1, 8, 9)
 
 
-@pytest.mark.parametrize(("rounds", "model_type"), QUIET)
-def test_else_the_host_makes_backends_and_graphs(configure, rounds: str, model_type: str) -> None:
-    config = configure(rounds, model_type).get_model_config()
-    runner = SimpleNamespace(model_config=config)
+@quiet
+def test_else_the_host_makes_backends_and_graphs(configure, rounds: str, model_type: str, has_dp: bool) -> None:
+    args = configure(rounds, model_type, has_dp)
+    runner = SimpleNamespace(server_args=args)
     factory = SimpleNamespace(draft_model_runner=runner)
     for create in (spec_step_backends.create_round_steps, spec_extend_backend.create_extend_backend):
         assert create(lambda self: ("the host's", self), factory) == ("the host's", factory)
     made = []
-    worker = SimpleNamespace(draft_runner=runner, server_args=SimpleNamespace(disable_cuda_graph=False))
+    worker = SimpleNamespace(draft_runner=runner, server_args=args)
     spec_extend_graph.capture_extend(made.append, worker)
     assert made == [worker] and not hasattr(worker, "cuda_graph_runner_for_draft_extend")

@@ -33,7 +33,7 @@ def build_chain(
     **kwargs: Any,
 ) -> tuple[torch.Tensor | None, ...]:
     """AROUND `build_tree_kernel_efficient`: mask (none), positions, rows, children, siblings, tokens."""
-    if topk > 1 or not runs_ahead(get_global_server_args().get_model_config().hf_config):
+    if topk > 1 or not runs_ahead(get_global_server_args()):
         given = bonus_tokens, parent_list, top_scores_index, draft_tokens, seq_lens, seq_lens_sum, topk
         return original(*given, *args, **kwargs)
     tokens, *tree = lay_out_again(bonus_tokens, draft_tokens, seq_lens)

@@ -18,6 +18,6 @@ from sglang_glm52.speculative.ahead import runs_ahead
 
 def ask_backends(original: Callable[..., bool], server_args: Any, attn_backends: Sequence[Any]) -> bool:
     """AROUND `decide_needs_cpu_seq_lens`; a round of one step has no backend for its steps."""
-    if server_args.enable_two_batch_overlap or not runs_ahead(server_args.get_model_config().hf_config):
+    if server_args.enable_two_batch_overlap or not runs_ahead(server_args):
         return original(server_args, attn_backends)
     return any(backend.needs_cpu_seq_lens for backend in attn_backends if backend is not None)

@@ -18,7 +18,7 @@ from sglang_glm52.speculative.ahead import runs_ahead
 def capture_extend(original: Callable[[Any], None], self: Any) -> None:
     """AROUND `EagleDraftWorker.init_cuda_graphs`."""
     original(self)
-    if self.server_args.disable_cuda_graph or not runs_ahead(self.draft_runner.model_config.hf_config):
+    if self.server_args.disable_cuda_graph or not runs_ahead(self.server_args):
         return
     from sglang_glm52.attention.round_backend import RoundBackend
     from sglang_glm52.speculative.extend_graph import ExtendGraphRunner

@@ -18,7 +18,7 @@ from sglang_glm52.speculative.ahead import runs_ahead
 def create_round_steps(original: Callable[[Any], Any], self: Any) -> Any:
     """AROUND `DraftBackendFactory._create_dsa_decode_backend`."""
     runner = self.draft_model_runner
-    if not runs_ahead(runner.model_config.hf_config):
+    if not runs_ahead(runner.server_args):
         return original(self)
     from sglang_glm52.attention.round_steps import RoundSteps
 
