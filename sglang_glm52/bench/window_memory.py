@@ -27,14 +27,15 @@ class Sample:
 
 
 class MemorySampler:
-    """A thread that appends a row every `every_seconds` and remembers the most that each phase used."""
+    """A thread that appends a row every `every_seconds` of a phase and remembers the most that each phase used."""
 
     def __init__(self, path: Path, which: str, read_used: Callable[[], int], every_seconds: float) -> None:
         self.path, self.which, self.read_used, self.every_seconds = path, which, read_used, every_seconds
-        self.phase = START
+        self.phase: str | None = START  # None between two phases, when nothing is sampled: a peak has been read by then
         self.peaks: dict[str, int] = {}
         self._began = time.monotonic()
         self._stop = threading.Event()
+        self._lock = threading.Lock()  # two threads sample
         self._thread = threading.Thread(target=self._run, name="memory-sampler", daemon=True)
 
     def __enter__(self) -> MemorySampler:
@@ -50,21 +51,28 @@ class MemorySampler:
     @contextmanager
     def during(self, phase: str) -> Iterator[None]:
         """Name what runs inside; one sample at least is taken at each end of it."""
-        self.phase = phase
+        with self._lock:
+            self.phase = phase
         self._sample()
         try:
             yield
         finally:
             self._sample()
+            with self._lock:
+                self.phase = None
 
     def _run(self) -> None:
         while not self._stop.wait(self.every_seconds):
             self._sample()
 
     def _sample(self) -> None:
-        phase, used = self.phase, self.read_used()
-        self.peaks[phase] = max(used, self.peaks.get(phase, 0))
-        self._append((self.which, phase, f"{time.monotonic() - self._began:.2f}", used))
+        with self._lock:
+            phase = self.phase
+            if phase is None:
+                return
+            used = self.read_used()
+            self.peaks[phase] = max(used, self.peaks.get(phase, 0))
+            self._append((self.which, phase, f"{time.monotonic() - self._began:.2f}", used))
 
     def _append(self, row: tuple) -> None:
         with self.path.open("a", newline="") as file:

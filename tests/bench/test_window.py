@@ -160,6 +160,16 @@ def test_samples_are_taken_before_while_and_after(tmp_path):
     assert picture(samples, "title").startswith(b"\x89PNG")
 
 
+def test_a_phase_that_is_over_has_no_later_samples(tmp_path):
+    used = iter(range(1, 10_000))
+    with MemorySampler(tmp_path / "m.csv", "ours", lambda: next(used), 0.01) as sampler:
+        with sampler.during("first"):
+            pass
+        peak = sampler.peaks["first"]
+        time.sleep(0.1)
+    assert sampler.peaks["first"] == peak == read_samples(tmp_path / "m.csv")[-1].used_bytes
+
+
 class FakeEngine:
     """Streams three tokens for each prompt, the last two of a prompt together."""
 
