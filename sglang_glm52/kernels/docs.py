@@ -32,7 +32,8 @@ grouped with Triton's gate and up, the quantiser, `sparse_mla` and `mla_prologue
 `index_topk`, `request_tables` and gate and up in CUDA C++ (`-k "linear or topk or tables or m1500"`), and racecheck
 none in the first three. It reports gate and up in CUDA C++: reads of a warp's other lanes against the copies that
 refill the buffer, where one lane arrives for the warp after `__syncwarp`. `tests/kernels/handover.cu` is nothing but
-such a hand-over: racecheck reports it, and does not if every lane arrives. Results are the same bits at each call.
+such a hand-over: racecheck reported an earlier form of it, and not if every lane arrived. Results are the same bits at
+each call.
 """
 
 

@@ -13,6 +13,8 @@ DRAFT_TOKENS = 2  # our default for --draft-tokens: one step of EAGLE, as publis
 CHUNKED_PREFILL_SIZE = 8192  # SGLang's default on GPUs of 60 to 160 GiB
 INT4_PART_BYTES = 384 * MIB  # of outputs that the int4 kernel for prefills keeps together (`PART_BYTES` there)
 FEW_HEADS = (4, 8, 16)  # of a GPU, to which this package's own kernel attends (`HEADS` of kernels/sparse_mla)
+FUSION_TOKENS = 2048  # of the largest batch whose all-reduces SGLang fuses (`FUSE_ALLREDUCE_MAX_BATCH_SIZE`)
+FUSION_MOST_BYTES = (1 << 31) - (2 << 20)  # of a buffer for one-shot all-reduces (FlashInfer 0.6.12, `MAX_COMM_SIZE`)
 MAX_MEM_FRACTION, MEM_FRACTION_STEP = 0.95, 0.005  # between which --mem-fraction-static is chosen
 
 

@@ -11,6 +11,8 @@ from sglang_glm52.memory.dequantised_cache import POSITIONS_A_ROW, latent_bytes
 from sglang_glm52.memory.score_pieces import key_bytes, score_bytes
 from sglang_glm52.planner.constants import (
     FEW_HEADS,
+    FUSION_MOST_BYTES,
+    FUSION_TOKENS,
     GRAPH_BYTES_PER_ROW,
     INT4_PART_BYTES,
     MARGIN_BYTES,
@@ -25,9 +27,6 @@ from sglang_glm52.planner.scenario import Scenario
 INT32 = FLOAT32 = 4
 BF16 = 2
 PADDED_HEADS = 64  # FlashMLA's sparse kernels work on at least as many query heads
-FUSION_TOKENS = 2048  # of the largest batch whose all-reduces are fused (`FUSE_ALLREDUCE_MAX_BATCH_SIZE`)
-FUSION_BUFFERS = 1 + 3  # one for two-shot all-reduces, three that one-shot ones take in turn
-FUSION_MOST_BYTES = (1 << 31) - (2 << 20)  # of one of the three (FlashInfer's MAX_COMM_SIZE)
 EXTRA_POSITIONS = 4  # columns of the request table beyond the context (`get_req_to_token_extra_context_len`)
 
 
@@ -111,7 +110,8 @@ def _fusion_bytes(arch: Glm52Arch, parallel: Parallel) -> int:
         return 0
     groups = parallel.attn_tp, parallel.ep if parallel.ep > 1 else parallel.expert_tp
     sizes = [group * FUSION_TOKENS * arch.hidden_size * BF16 for group in groups if group > 1]
-    return sum(size + (FUSION_BUFFERS - 1) * min(size, FUSION_MOST_BYTES) for size in sizes)
+    # A buffer for two-shot all-reduces, and three that one-shot ones take in turn.
+    return sum(size + 3 * min(size, FUSION_MOST_BYTES) for size in sizes)
 
 
 def _dequantised_bytes(arch: Glm52Arch, scenario: Scenario, rows: int) -> int:

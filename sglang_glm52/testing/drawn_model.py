@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -43,24 +42,7 @@ def is_drawn(folder: Path) -> bool:
 
 
 def drawn_tensors(folder: Path, device: str) -> Iterator[tuple[str, torch.Tensor]]:
-    """(checkpoint name, tensor) of the whole model, the same whatever torch's default dtype is: a loader's is bf16."""
+    """(checkpoint name, tensor) of the whole model."""
     what = json.loads((folder / DRAWN).read_text())
     arch = Glm52Arch.from_checkpoint(folder)
-    with _float32():
-        tensors = make_tensors(arch, what["fmt"], make_values(arch, what["seed"], what["mtp_acceptance"], device))
-    while True:
-        with _float32():
-            drawn = next(tensors, None)
-        if drawn is None:
-            return
-        yield drawn
-
-
-@contextmanager
-def _float32() -> Iterator[None]:
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(torch.float32)
-    try:
-        yield
-    finally:
-        torch.set_default_dtype(before)
+    yield from make_tensors(arch, what["fmt"], make_values(arch, what["seed"], what["mtp_acceptance"], device))

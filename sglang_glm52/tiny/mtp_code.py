@@ -113,7 +113,7 @@ def _shuffled(tokens: list[int], noise: Noise, key: str) -> list[int]:
 
 def _signs(vocab_size: int, noise: Noise) -> torch.Tensor:
     """Random signs whose product with every earlier token's stays within MAX_OVERLAP."""
-    chosen = torch.zeros(0, CODE_SIZE)
+    chosen = torch.zeros(0, CODE_SIZE, dtype=torch.float32)  # a loader's default dtype is another
     for batch in range(_TRIES // _BATCH):
         tries = noise(f"mtp_code.signs.{batch}", _BATCH, CODE_SIZE).sign()
         for signs in tries[((tries @ chosen.T).abs() <= MAX_OVERLAP).all(dim=1)]:

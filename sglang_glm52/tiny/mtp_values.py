@@ -98,7 +98,8 @@ class CodedValues:
         return _least_gain(signal, self.code.drafted, constant @ head[:, :1].T, head, std)
 
     def _flags(self) -> torch.Tensor:
-        return torch.tensor([float(token in self.code.misled) for token in range(len(self.code.successor))])
+        flags = [float(token in self.code.misled) for token in range(len(self.code.successor))]
+        return torch.tensor(flags, dtype=torch.float32)
 
     def _head_signs(self) -> torch.Tensor:
         return self.code.signs[self.code.predecessor]
