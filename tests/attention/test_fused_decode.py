@@ -8,19 +8,18 @@ from __future__ import annotations
 from types import SimpleNamespace
 
 import pytest
+import served
 import torch
 from sglang.srt.model_executor.forward_batch_info import ForwardMode
 
 from sglang_glm52.attention import few_heads, fused_decode
 from sglang_glm52.env import Settings
-from sglang_glm52.host import served_model
 from sglang_glm52.kernels.mla_prologue import ref as prologue
 from sglang_glm52.kernels.mla_prologue.kernel import ROPE
 from sglang_glm52.kernels.sparse_mla import ref as sparse
 
 HEADS, NOPE, RANK, Q_RANK = 8, 192, 512, 256
 ROWS, POSITIONS, NUM_SLOTS, TOPK, EPS, LAYER = 3, 40, 64, 128, 1e-5, 6
-GLM52 = SimpleNamespace(hf_config=SimpleNamespace(model_type="glm_moe_dsa"))
 
 
 @pytest.fixture
@@ -31,7 +30,7 @@ def backend(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     )
     made._pad_topk_indices = lambda selection, rows: selection[:rows]
     monkeypatch.setattr(fused_decode, "get_attn_backend", lambda: made)
-    monkeypatch.setattr(served_model, "get_global_server_args", lambda: SimpleNamespace(get_model_config=lambda: GLM52))
+    served.serve(monkeypatch)
     for module in (fused_decode, few_heads):
         monkeypatch.setattr(module, "settings", Settings)
     return made

@@ -5,6 +5,7 @@ from __future__ import annotations
 from types import SimpleNamespace
 
 import pytest
+import served
 import torch
 from sglang.srt.layers.quantization import fp8
 from sglang.srt.layers.quantization.fp8 import Fp8LinearMethod
@@ -13,7 +14,6 @@ from sglang.srt.plugins.hook_registry import HookType, _wrap_fn
 
 from sglang_glm52.arch import MODEL_TYPE
 from sglang_glm52.env import Settings
-from sglang_glm52.host import served_model
 from sglang_glm52.host.hooks import fp8_linear as hook
 from sglang_glm52.kernels.fp8_linear import ref
 from sglang_glm52.kernels.fp8_linear.cases import Case, make_inputs
@@ -35,10 +35,7 @@ def apply(monkeypatch: pytest.MonkeyPatch):
         own.w8a8_block_fp8_linear = deepgemm_w8a8_block_fp8_linear_with_fallback
         own.quant_config = SimpleNamespace(weight_block_size=[128, 128])
         vars(own).update(method)
-        config = SimpleNamespace(hf_config=SimpleNamespace(model_type=model_type))
-        monkeypatch.setattr(
-            served_model, "get_global_server_args", lambda: SimpleNamespace(get_model_config=lambda: config)
-        )
+        served.serve(monkeypatch, model_type)
         monkeypatch.setattr(hook, "settings", lambda: Settings(fp8_linear=choice))
         monkeypatch.setattr(hook, "fp8_linear", ref.fp8_linear)
         wrapped = _wrap_fn(lambda self, layer, x, bias=None: HOSTS, hook.apply_fused, HookType.AROUND)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from types import SimpleNamespace
 
 import pytest
+import served
 import torch
 from sglang.srt.layers.attention.dsa_backend import DeepseekSparseAttnBackend
 from sglang.srt.plugins.hook_registry import HookType, _wrap_fn
@@ -12,7 +13,6 @@ from sglang.srt.plugins.hook_registry import HookType, _wrap_fn
 from sglang_glm52.arch import MODEL_TYPE
 from sglang_glm52.attention import few_heads
 from sglang_glm52.env import Settings
-from sglang_glm52.host import served_model
 from sglang_glm52.host.hooks import sparse_mla as hook
 from sglang_glm52.kernels.sparse_mla import ref
 from sglang_glm52.kernels.sparse_mla.cases import SCALE, Case, make_inputs
@@ -27,10 +27,7 @@ def attend(monkeypatch, *, model_type: str = MODEL_TYPE, choice: str = "fused", 
     backend = DeepseekSparseAttnBackend.__new__(DeepseekSparseAttnBackend)
     backend.num_q_heads, backend.dsa_kv_cache_store_fp8, backend.kv_cache_dim = heads, True, 656
     vars(backend).update(changes)
-    config = SimpleNamespace(hf_config=SimpleNamespace(model_type=model_type))
-    monkeypatch.setattr(
-        served_model, "get_global_server_args", lambda: SimpleNamespace(get_model_config=lambda: config)
-    )
+    served.serve(monkeypatch, model_type)
     monkeypatch.setattr(few_heads, "settings", lambda: Settings(sparse_attention=choice))
     monkeypatch.setattr(hook, "sparse_mla", ref.sparse_mla)
     wrapped = _wrap_fn(lambda *args: HOSTS, hook.attend, HookType.AROUND)

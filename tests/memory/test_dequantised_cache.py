@@ -5,6 +5,7 @@ from __future__ import annotations
 from types import SimpleNamespace
 
 import pytest
+import served
 import torch
 from sglang.srt.layers.attention import dsa_backend
 from sglang.srt.layers.attention.dsa.dsa_topk_backend import TopkTransformMethod
@@ -14,7 +15,6 @@ from sglang.srt.plugins.hook_registry import HookType, _wrap_fn
 
 from sglang_glm52.attention import few_heads
 from sglang_glm52.env import Settings
-from sglang_glm52.host import served_model
 from sglang_glm52.host.hooks import sparse_prefill
 from sglang_glm52.memory.dequantised_cache import is_worth_dequantising
 
@@ -24,9 +24,7 @@ WINDOW = 1_048_576
 @pytest.fixture(autouse=True)
 def model(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     """The served model's config; the hook is wrapped as the host's registry wraps it."""
-    hf_config = SimpleNamespace(model_type="glm_moe_dsa")
-    args = SimpleNamespace(get_model_config=lambda: SimpleNamespace(hf_config=hf_config))
-    monkeypatch.setattr(served_model, "get_global_server_args", lambda: args)
+    hf_config = served.serve(monkeypatch)
     hooked = _wrap_fn(DeepseekSparseAttnBackend.set_dsa_prefill_impl, sparse_prefill.choose_kernel, HookType.AROUND)
     monkeypatch.setattr(DeepseekSparseAttnBackend, "set_dsa_prefill_impl", hooked)
     return hf_config

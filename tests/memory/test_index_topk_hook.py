@@ -5,12 +5,12 @@ from __future__ import annotations
 from types import SimpleNamespace
 
 import pytest
+import served
 import torch
 from sglang.srt.layers.attention.dsa.dsa_topk_backend import DSATopKBackend, TopkTransformMethod
 from sglang.srt.plugins.hook_registry import HookType, _wrap_fn
 
 from sglang_glm52.arch import MODEL_TYPE
-from sglang_glm52.host import served_model
 from sglang_glm52.host.hooks import index_topk as hook
 from sglang_glm52.kernels.index_topk import ref
 from sglang_glm52.memory import index_selection
@@ -27,10 +27,7 @@ def hooked(monkeypatch):
         monkeypatch.setattr(
             DSATopKBackend, "topk_transform", _wrap_fn(original, hook.select_positions, HookType.AROUND)
         )
-        config = SimpleNamespace(hf_config=SimpleNamespace(model_type=model_type))
-        monkeypatch.setattr(
-            served_model, "get_global_server_args", lambda: SimpleNamespace(get_model_config=lambda: config)
-        )
+        served.serve(monkeypatch, model_type)
         monkeypatch.setattr(index_selection, "index_topk", ref.index_topk)
         return DSATopKBackend.FLASHINFER
 
