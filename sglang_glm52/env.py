@@ -109,11 +109,11 @@ class Settings:
         "package's kernels, two launches a layer, host SGLang's eight or nine",
     )
     prefill_rows: str = variable(
-        "all",
-        one_of("all", "shared"),
-        "all or shared",
-        "whether every GPU of attention TP works on all rows of a long prefill, or each selects and attends for its "
-        "share of them (docs/memory.md)",
+        "shared",
+        one_of("shared", "all"),
+        "shared or all",
+        "whether each GPU of attention TP selects positions for its share of a long prefill's rows, or every GPU for "
+        "all of them; with FlashMLA's prefill kernel attention is shared out too (docs/memory.md)",
     )
     logits_mib: int = variable(
         1088,

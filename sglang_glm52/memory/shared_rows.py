@@ -1,4 +1,4 @@
-"""The rows of a prefill shared out over the ranks of attention TP, on request with SGLANG_GLM52_PREFILL_ROWS=shared.
+"""The rows of a prefill shared out over the ranks of attention TP, unless SGLANG_GLM52_PREFILL_ROWS is "all".
 
 Tensor parallelism splits attention by heads, but the indexer has all its heads on every rank: each computes the same
 scores of all rows and selects from them. A row's selection needs no other row, so each rank may select for a share of

@@ -119,8 +119,8 @@ def _dequantised_bytes(arch: Glm52Arch, scenario: Scenario, rows: int) -> int:
 
     It does not where this package's own kernel attends (`attention/few_heads.py`).
     """
-    is_ours = settings().sparse_attention == "fused" and settings().prefill_rows == "all"
-    if scenario.kv_dtype != FP8 or (is_ours and arch.num_heads // scenario.parallel.attn_tp in FEW_HEADS):
+    is_ours = settings().sparse_attention == "fused" and arch.num_heads // scenario.parallel.attn_tp in FEW_HEADS
+    if scenario.kv_dtype != FP8 or is_ours:
         return 0
     return memory_kept(latent_bytes(min(scenario.context, rows * POSITIONS_A_ROW)), latent_bytes(scenario.context))
 

@@ -29,7 +29,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return build(tmp_path_factory.mktemp("shared") / "model", preset="gpu", fmt="bf16")
 
 
-def serve(checkpoint: Path, rows: str) -> list[Run]:
+def serve(checkpoint: Path, rows: str, attention: str) -> list[Run]:
     rng = random.Random(4)
     prompts = [[rng.randrange(256) for _ in range(length)] for length in LENGTHS]
     jobs = [Job([p], 16, score_from=len(p) - SCORED, vocab_size=VOCAB_SIZE) for p in prompts]
@@ -37,8 +37,7 @@ def serve(checkpoint: Path, rows: str) -> list[Run]:
         checkpoint,
         jobs,
         device="cuda",
-        # Else one of the two would attend with this package's kernel, and the other with FlashMLA's.
-        environ={"SGLANG_GLM52_PREFILL_ROWS": rows, "SGLANG_GLM52_SPARSE_ATTENTION": "host"},
+        environ={"SGLANG_GLM52_PREFILL_ROWS": rows, "SGLANG_GLM52_SPARSE_ATTENTION": attention},
         tp_size=2,
         kv_cache_dtype=FP8,
         chunked_prefill_size=8192,
@@ -50,8 +49,11 @@ def serve(checkpoint: Path, rows: str) -> list[Run]:
     return [run for [run] in runs]
 
 
-def test_shared_rows_change_no_answer(checkpoint: Path) -> None:
-    for all_rows, shared in zip(serve(checkpoint, "all"), serve(checkpoint, "shared"), strict=True):
+@pytest.mark.parametrize("attention", ["fused", "host"])
+def test_shared_rows_change_no_answer(attention: str, checkpoint: Path) -> None:
+    """With the host's attention it is shared out too, where FlashMLA's prefill kernel runs."""
+    runs = (serve(checkpoint, rows, attention) for rows in ("all", "shared"))
+    for all_rows, shared in zip(*runs, strict=True):
         difference = np.abs(all_rows.prompt_logprobs - shared.prompt_logprobs)
         likely = all_rows.prompt_logprobs > -8.0
         print(f"mean |difference| {difference[likely].mean():.5f}")

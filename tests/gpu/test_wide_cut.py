@@ -2,8 +2,8 @@
 
 As test_two_gpus.py, whose vocabulary it has: every token has a fixed successor by a margin that no rounding bridges, so
 tokens are equal, and log-probabilities are those of two runs that round independently. How far such runs are apart in a
-model of this width and depth is measured: SGLang's own class on one GPU, with kernels of its own, against this
-package's. Experts are as many as fit one GPU of 80 GB: 64 of the 256 in bf16, 128 in FP8, all in W4AFP8.
+model of this width and depth is measured: SGLang's own class on the two GPUs against the same run of one. Experts are
+as many as fit one GPU of 80 GB: 64 of the 256 in bf16, 128 in FP8, all in W4AFP8.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from functools import cache
 
 import pytest
 import torch
-from gpu.test_two_gpus import ACCEPTANCE, CASES, SEED, Case, difference, generate, require_equal
+from gpu.test_two_gpus import ACCEPTANCE, CASES, SEED, TP, Case, difference, generate, require_equal
 
 from sglang_glm52.bench.shard_config import PUBLISHED
 from sglang_glm52.testing.drawn_model import write_drawn
@@ -65,11 +65,12 @@ def one_gpu(checkpoint):
 
 @pytest.fixture(scope="module")
 def bounds(checkpoint, one_gpu):
-    """One a prompt: SPREAD times the difference of SGLang's own class from this package's, which give equal tokens."""
+    """One a prompt: SPREAD times the difference of SGLang's own class on two GPUs, which gives equal tokens."""
 
     def measure(fmt: str) -> list[float]:
         apart = []
-        for run, one in zip(generate(checkpoint(fmt), environ={"SGLANG_PLUGINS": "none"}), one_gpu(fmt), strict=True):
+        host = generate(checkpoint(fmt), environ={"SGLANG_PLUGINS": "none"}, **TP)
+        for run, one in zip(host, one_gpu(fmt), strict=True):
             assert run.output_ids == one.output_ids
             apart.append(difference(run, one))
         print(f"{fmt}: SGLang's class differs by {', '.join(f'{each:.4f}' for each in apart)}")

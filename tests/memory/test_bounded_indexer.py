@@ -167,7 +167,7 @@ def largest(monkeypatch) -> list[int]:
 @pytest.fixture(autouse=True)
 def _all_rows(monkeypatch):
     """Each rank selects for all rows, whatever this process's environment says."""
-    monkeypatch.setattr(shared_rows, "settings", lambda: Settings())
+    monkeypatch.setattr(shared_rows, "settings", lambda: Settings(prefill_rows="all"))
 
 
 def make_indexer() -> BoundedIndexer:

@@ -75,14 +75,12 @@ def test_the_choice_of_a_batch(case):
     [
         (8, {}, False),
         (8, {"sparse_attention": "host"}, True),
-        (8, {"prefill_rows": "shared"}, True),
         (64, {}, True),
     ],
-    ids=["few heads", "not asked for", "rows are shared out", "many heads"],
+    ids=["few heads", "not asked for", "many heads"],
 )
 def test_nothing_is_dequantised_for_this_package_s_kernel(heads, choices, is_sparse, monkeypatch):
-    for module in (few_heads, sparse_prefill):
-        monkeypatch.setattr(module, "settings", lambda: Settings(**choices))
+    monkeypatch.setattr(few_heads, "settings", lambda: Settings(**choices))
     backend = make_backend(num_q_heads=heads)
     backend.set_dsa_prefill_impl(BATCHES["the last chunk of the window"][0])
     assert backend.dsa_prefill_impl == ("flashmla_sparse" if is_sparse else "flashmla_kv")

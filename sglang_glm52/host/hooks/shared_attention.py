@@ -1,7 +1,7 @@
 """Share a prefill's attention out by rows over the ranks of attention TP.
 
 The host assumes that a rank attends with its own heads for all rows, and pads them to the 64 that FlashMLA's prefill
-kernel takes. With SGLANG_GLM52_PREFILL_ROWS=shared the ranks of a large batch exchange queries, so that each has all
+kernel takes. Unless SGLANG_GLM52_PREFILL_ROWS is "all" the ranks of a large batch exchange queries, so that each has all
 heads for a share of the rows (`attention/row_exchange.py`). Read in 0.5.13.post1 (`layers/attention/dsa_backend.py`,
 `_forward_flashmla_sparse`). Without the hook seven eighths of the kernel's work are padding at TP 8.
 """

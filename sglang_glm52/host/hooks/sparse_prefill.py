@@ -17,7 +17,6 @@ from typing import Any
 from sglang.srt.model_executor.forward_batch_info import ForwardMode
 
 from sglang_glm52.attention.few_heads import is_attended_here
-from sglang_glm52.env import settings
 from sglang_glm52.host.served_model import serves_glm52
 from sglang_glm52.memory.dequantised_cache import is_worth_dequantising
 
@@ -31,7 +30,7 @@ def choose_kernel(original: Callable[..., None], self: Any, forward_batch: Any =
         return
     if not serves_glm52():
         return
-    if is_attended_here(self) and settings().prefill_rows == "all":
+    if is_attended_here(self):
         return
     if is_worth_dequantising(forward_batch.extend_num_tokens, forward_batch.seq_lens_sum, self.max_context_len):
         self.dsa_prefill_impl = "flashmla_sparse"
