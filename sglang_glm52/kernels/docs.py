@@ -30,10 +30,10 @@ end is no error. Graphs need that allocator, hence the last command. `cuda.bindi
 it does not have; those are the API errors left out. On an H200 (CUDA 13.0) none of the tools found an error in decode,
 grouped with Triton's gate and up, the quantiser, `sparse_mla` and `mla_prologue`. memcheck found none in `fp8_linear`,
 `index_topk`, `request_tables` and gate and up in CUDA C++ (`-k "linear or topk or tables or m1500"`), and racecheck
-none in the first three. It reports gate and up in CUDA C++: reads of a warp's other lanes against the copies that
-refill the buffer, where one lane arrives for the warp after `__syncwarp`. `tests/kernels/handover.cu` is nothing but
-such a hand-over: racecheck reported an earlier form of it, and not if every lane arrived. Results are the same bits at
-each call.
+none in any of them. For racecheck's sake every lane arrives at the barriers of gate and up in CUDA C++: where one lane
+arrives for its warp after `__syncwarp`, the tool reports reads of the others against the copies that refill the buffer,
+in a kernel that is nothing but such a hand-over too (`tests/kernels/handover.cu`). Results are the same bits at each
+call.
 """
 
 

@@ -160,7 +160,7 @@ extern "C" __global__ void __launch_bounds__(COPYING + COMPUTING, 1) grouped_gat
   const Tiles tiles(dynamic_shared + (barriers - begin) + Stage::BARRIER_BYTES, num_experts);
   const Shared shared = {stages, scales, token_scales, tiles};
   Stage stage(barriers);
-  if (threadIdx.x == 0) stage.init(COPYING, COMPUTING / 32);
+  if (threadIdx.x == 0) stage.init(COPYING, COMPUTING);
   wait_for_predecessor();
   let_successor_start();
   tiles.init<COPYING + COMPUTING>(starts);
