@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 from functools import cache
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -54,10 +55,7 @@ class Case:
 
 
 SPLITS = {"TP 2": TP, "TP 2 EP 2": EP, "TP 2 DP attention 2": DP}
-CASES = (
-    *(Case(fmt, "TP 2", eagle) for fmt in ("bf16", "fp8", "w4afp8") for eagle in (False, True)),
-    *(Case("w4afp8", split, eagle) for split in ("TP 2 EP 2", "TP 2 DP attention 2") for eagle in (False, True)),
-)
+CASES = tuple(Case(*each) for each in product(BOUNDS, SPLITS, (False, True)))
 
 
 @cache
