@@ -32,11 +32,19 @@ class RoundBackend(DeepseekSparseAttnBackend):
 
     def __init__(self, model_runner: ModelRunner, **kwargs: Any) -> None:
         super().__init__(model_runner, **kwargs)
-        self.needs_cpu_seq_lens = model_runner.server_args.disable_cuda_graph
+        args = model_runner.server_args
+        self.needs_cpu_seq_lens = args.disable_cuda_graph or args.enable_forward_pass_metrics  # those add lengths up
 
     def init_cuda_graph_state(self, max_bs: int, max_num_tokens: int) -> None:
-        """Tables that all graphs share, whatever their batch size: each writes its own rows before it reads them."""
+        """Tables that all graphs share, whatever their batch size: each writes its own rows before it reads them.
+
+        They are as wide as the longest request with the tokens of two rounds: a round is begun before the one that
+        reaches the end of the context is known to have done so.
+        """
+        context = self.max_context_len
+        self.max_context_len += self.speculative_num_draft_tokens
         super().init_cuda_graph_state(max_bs, max_num_tokens)
+        self.max_context_len = context
         state = self.decode_cuda_graph_metadata
         slots = state["page_table"] = share_input_buffer("dsa_page_table", state["page_table"])
         pages = slots.new_zeros(len(slots), -(-slots.shape[1] // self.real_page_size))

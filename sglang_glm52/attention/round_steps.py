@@ -1,4 +1,4 @@
-"""The host's sparse attention for the steps of a draft round, planned once for all of them, on the device.
+"""The host's sparse attention for the steps of a draft round, in a CUDA graph planned once for all of them.
 
 Every step of a round attends to the same keys, those before the round (`models/index_share.py`), so all have one plan.
 The host keeps one for each step, each with a table of `max_context_len` slots for every row of the largest batch.

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
-from importlib.util import find_spec
 from pathlib import Path
 
 from sglang_glm52.bench.moe_contenders import CHOICES, OURS, TUNED
 from sglang_glm52.errors import ConfigError
+from sglang_glm52.outputs import check_outputs
 
 TOKENS = (1, 2, 4, 8, 16, 32, 64, 128, 1024, 4096)
 TIMED_ROUTINGS = ("uniform", "power-law")
@@ -44,12 +44,7 @@ def contender_names(args: argparse.Namespace) -> list[str]:
 
 def check(args: argparse.Namespace) -> None:
     """Raise ConfigError for what would fail after the measurement, or while it is prepared."""
-    for option in ("out", "plot"):
-        path = getattr(args, option)
-        if path is not None and not path.parent.is_dir():
-            raise ConfigError(f"--{option} {path}: there is no folder {path.parent}; create it first")
-    if args.plot is not None and find_spec("matplotlib") is None:
-        raise ConfigError("--plot needs matplotlib: pip install 'sglang-glm52[plot]'")
+    check_outputs(out=args.out, plot=args.plot)
     if args.source is not None and not args.source.is_file():
         raise ConfigError(f"--from {args.source}: there is no such file; --out writes one")
     if args.inner < _GROUP or args.inner % _GROUP:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from sglang_glm52.planner.kv import FP8, Pool, kv_bytes, slots
 from sglang_glm52.planner.model import read_model
 from sglang_glm52.planner.scenario import Scenario
 from sglang_glm52.planner.weights import MTP, weight_bytes
-from sglang_glm52.planner.workspaces import standing_workspaces
+from sglang_glm52.planner.workspaces import MARGIN, PIECEWISE_GRAPHS
 from sglang_glm52.testing.server import Server
 
 MEASURED, PLANNED = "measured", "planned"
@@ -43,7 +44,10 @@ def memory_values(
     with visible_gpus() as gpus:  # before this process has a CUDA context
         used = [used_bytes(gpu) for gpu in gpus[: spec.tp]]
     plan = planned_on_cuda(spec, which, speculation, torch.cuda.get_device_properties(0).total_memory)
-    return {MEASURED: measured | {"used_bytes": max(used), "used_bytes_by_gpu": used}, PLANNED: plan_values(plan)}
+    return {
+        MEASURED: measured | {"used_bytes": max(used), "used_bytes_by_gpu": used},
+        PLANNED: plan_values(plan, spec.server_args),
+    }
 
 
 def reported(info: dict[str, Any]) -> dict[str, Any]:
@@ -74,15 +78,14 @@ def planned_on_cuda(spec: NodeSpec, which: Which, speculation: Speculation | Non
     return make_plan(read_model(Path(spec.model_dir)), scenario)
 
 
-def plan_values(plan: Plan) -> dict[str, Any]:
-    """Under the names of what is measured; `used_bytes` has no margin and nothing of a prefill in it."""
-    parts = standing_workspaces(plan.model.arch, plan.scenario)
-    standing = sum(part.num_bytes for part in parts if part.name != "margin")
+def plan_values(plan: Plan, server_args: Sequence[str] = ()) -> dict[str, Any]:
+    """Under the names of what is measured. `used_bytes` is without the margin and what `server_args` leave out."""
+    without = (MARGIN, PIECEWISE_GRAPHS) if "--disable-piecewise-cuda-graph" in server_args else (MARGIN,)
     return {
         "weights_bytes": sum(count for kind, count in plan.weights.items() if kind != MTP),
         "kv_bytes": slots(plan.max_tokens) * plan.kv.target,
         "tokens": plan.max_tokens,
-        "used_bytes": int(plan.start.value) + plan.weights_per_gpu + plan.pool_bytes + standing,
+        "used_bytes": plan.used_bytes(without=without),
     }
 
 

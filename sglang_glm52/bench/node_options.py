@@ -16,6 +16,7 @@ from sglang_glm52.bench.speculation import Speculation
 from sglang_glm52.bench.window_spec import SPARE_TOKENS
 from sglang_glm52.env import given_variables
 from sglang_glm52.errors import ConfigError
+from sglang_glm52.outputs import check_outputs
 from sglang_glm52.planner.constants import CHUNKED_PREFILL_SIZE
 from sglang_glm52.planner.parallel import check_split
 
@@ -64,8 +65,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def check(args: argparse.Namespace) -> None:
     """Raise ConfigError for what would fail after the servers' start."""
-    if args.out is not None and not args.out.parent.is_dir():
-        raise ConfigError(f"--out {args.out}: there is no folder {args.out.parent}; create it first")
+    check_outputs(out=args.out)
     if args.model is None and args.device == "cpu":
         raise ConfigError("--device cpu cannot hold the published model; name a tiny one with --model")
     if args.model is not None and not (args.model / "config.json").exists():

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ from sglang_glm52.bench.shard_config import NUM_LAYERS, PUBLISHED
 from sglang_glm52.bench.shard_spec import PLUGINS, new_tokens
 from sglang_glm52.bench.speculation import Speculation
 from sglang_glm52.errors import ConfigError
+from sglang_glm52.outputs import check_outputs
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -57,12 +57,7 @@ def settings(args: argparse.Namespace) -> dict[str, Any]:
 
 def check(args: argparse.Namespace) -> None:
     """Raise ConfigError for what would fail after the measurement."""
-    for option in ("out", "plot"):
-        path = getattr(args, option)
-        if path is not None and not path.parent.is_dir():
-            raise ConfigError(f"--{option} {path}: there is no folder {path.parent}; create it first")
-    if args.plot is not None and find_spec("matplotlib") is None:
-        raise ConfigError("--plot needs matplotlib: pip install 'sglang-glm52[plot]'")
+    check_outputs(out=args.out, plot=args.plot)
     if args.source is not None:
         return
     if args.plot is not None and not (args.speculative and 1 in args.batch):

@@ -11,7 +11,6 @@ import argparse
 import os
 import sys
 import tempfile
-from importlib.util import find_spec
 from pathlib import Path
 
 from sglang_glm52.bench.record import Record
@@ -25,6 +24,7 @@ from sglang_glm52.bench.window_report import report, summary
 from sglang_glm52.bench.window_spec import WindowSpec
 from sglang_glm52.bench.worker_process import run_worker
 from sglang_glm52.errors import ConfigError
+from sglang_glm52.outputs import check_outputs
 
 __all__ = ["add_arguments", "run"]
 
@@ -47,12 +47,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _check(args: argparse.Namespace) -> None:
     """Raise ConfigError for what would fail after the measurement."""
-    for option in ("out", "plot"):
-        path = getattr(args, option)
-        if path is not None and not path.parent.is_dir():
-            raise ConfigError(f"--{option} {path}: there is no folder {path.parent}; create it first")
-    if args.plot is not None and find_spec("matplotlib") is None:
-        raise ConfigError("--plot needs matplotlib: pip install 'sglang-glm52[plot]'")
+    check_outputs(out=args.out, plot=args.plot)
     if args.model is not None and not (args.model / "config.json").exists():
         raise ConfigError(f"--model {args.model}: there is no config.json in it")
 

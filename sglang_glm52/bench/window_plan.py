@@ -13,8 +13,9 @@ from sglang_glm52.planner.kv import FP8, Pool
 from sglang_glm52.planner.model import read_model
 from sglang_glm52.planner.parallel import Parallel
 from sglang_glm52.planner.scenario import Scenario
+from sglang_glm52.planner.workspaces import MARGIN, PIECEWISE_GRAPHS
 
-NOT_THERE = ("margin", "piecewise CUDA graphs")  # kept for what nobody has measured; switched off in this bench
+NOT_THERE = (MARGIN, PIECEWISE_GRAPHS)  # kept for what nobody has measured; switched off in this bench
 
 
 def planned(spec: WindowSpec, gpu_bytes: int) -> dict[str, int]:
@@ -33,8 +34,7 @@ def planned(spec: WindowSpec, gpu_bytes: int) -> dict[str, int]:
         mem_fraction_static=spec.mem_fraction_static,
     )
     plan = make_plan(read_model(Path(spec.model_dir)), scenario)
-    workspaces = sum(workspace.num_bytes for workspace in plan.workspaces if workspace.name not in NOT_THERE)
     found = {"planned_tokens": plan.max_tokens}
     if spec.which == "ours":
-        found["planned_bytes"] = int(plan.start.value) + plan.weights_per_gpu + plan.pool_bytes + workspaces
+        found["planned_bytes"] = plan.used_bytes(without=NOT_THERE)
     return found

@@ -17,7 +17,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Return 0 only if a GLM-5.2 server would start on this machine."""
+    """Return 0 if SGLang, this plugin, its variables and the GPUs are such that a GLM-5.2 server can start.
+
+    Its options, its checkpoint and memory are not looked at.
+    """
     from sglang_glm52.host.doctor import examine
 
     report = examine()

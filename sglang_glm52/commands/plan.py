@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sglang_glm52.errors import ConfigError
+from sglang_glm52.outputs import check_outputs
 from sglang_glm52.planner.constants import CHUNKED_PREFILL_SIZE, DRAFT_TOKENS
 
 if TYPE_CHECKING:
@@ -64,8 +65,7 @@ def run(args: argparse.Namespace) -> int:
     from sglang_glm52.planner.report import as_json, text_lines
     from sglang_glm52.planner.verdict import find_problem
 
-    if args.plot is not None and not args.plot.parent.is_dir():
-        raise ConfigError(f"--plot {args.plot}: there is no folder {args.plot.parent}; make it first")
+    check_outputs(plot=args.plot)
     plans = [make_plan(model, _scenario(args, model)) for model in _models(args)]
     if args.plot is not None:
         from sglang_glm52.planner.picture import picture

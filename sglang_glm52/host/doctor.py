@@ -77,8 +77,21 @@ def _problems(engine: Engine, gpus: tuple[str, ...]) -> Iterator[str]:
         require_host()
     except (ConfigError, HostMismatchError) as error:
         yield str(error)
-    if engine == "cuda" and not gpus:
+    if engine != "cuda":
+        return
+    if not gpus:
         yield "no GPU: set SGLANG_USE_CPU_ENGINE=1 and start the server with --device cpu"
+    yield from filter(None, map(_gpu_problem, range(len(gpus))))
+
+
+def _gpu_problem(device: int) -> str:
+    from sglang_glm52.models.support import check_gpu
+
+    try:
+        check_gpu(device)
+    except ConfigError as error:
+        return str(error)
+    return ""
 
 
 def _hooks(engine: Engine) -> Iterator[Addition]:

@@ -82,8 +82,8 @@ KERNELS = (
     Kernel(
         name="mla_prologue",
         computes="What a layer does between its projections and attention: norms, rotary parts, the FP8 slot of the "
-        "KV pool; queries for attention; an indexer's FP8 queries, head weights and keys. One launch for each place it "
-        "can stand at.",
+        "KV pool; queries for attention; an indexer's FP8 queries, head weights and keys. Two launches a layer, and "
+        "one more on a layer with an indexer.",
         implementations=(
             Implementation(
                 function="fused:mla_prologue_fused",
@@ -93,7 +93,8 @@ KERNELS = (
                 tests="kernels/test_mla_prologue.py",
             ),
         ),
-        choice="Unless SGLANG_GLM52_DECODE_PROLOGUE=host: SGLang's kernels, eight to nine launches.",
+        choice="There is one, used where `sparse_mla` attends. SGLANG_GLM52_DECODE_PROLOGUE=host leaves it to SGLang's "
+        "eight to nine kernels.",
         bound="SGLang's results to the bit, but for sums of the absorbed query in another order; against the reference "
         "neighbours in bf16 and e4m3, where float32 sums differ.",
         bench="glm52 bench prologue",

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from functools import cache
 
 import torch
 
@@ -23,6 +22,8 @@ class BlockPool:
     def __init__(self, num_bytes: int, device: torch.device) -> None:
         self.num_bytes, self.device = num_bytes, device
         self.pool = torch.cuda.MemPool()
+        if torch.cuda.mem_get_info(device)[0] < num_bytes:
+            torch.cuda.empty_cache()  # torch does so by itself when memory is short, but not while a pool is in use
         with torch.cuda.use_mem_pool(self.pool, device):
             torch.empty(num_bytes, dtype=torch.uint8, device=device)  # dropped at once; the pool keeps its block
 
@@ -34,10 +35,22 @@ class BlockPool:
             yield
 
 
-@cache
+_pools: dict[str, tuple[torch.cuda.Stream, BlockPool]] = {}
+
+
 def block_pool(kind: str, num_bytes: int, device: torch.device) -> BlockPool:
-    """This process's pool of a kind on a GPU, which all layers share: one computes after the other."""
-    return BlockPool(num_bytes, device)
+    """This process's pool of a kind on its GPU, which all layers share: one computes after the other.
+
+    Work on another stream, as that of a warm-up is, cannot use the block: it gets a pool in place of the one before.
+    """
+    stream = torch.cuda.current_stream(device)
+    made_on, pool = _pools.get(kind, (None, None))
+    if pool is None or made_on != stream or (pool.num_bytes, pool.device) != (num_bytes, device):
+        _pools.pop(kind, None)
+        pool = None  # gives its block back before the next is taken
+        pool = BlockPool(num_bytes, device)
+        _pools[kind] = stream, pool
+    return pool
 
 
 def in_block(kind: str, num_bytes: int, block_bytes: int, device: torch.device) -> AbstractContextManager[None]:

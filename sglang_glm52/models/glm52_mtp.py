@@ -156,9 +156,17 @@ class GlmMoeDsaForCausalLMNextN(nn.Module):
 
     @torch.no_grad()
     def forward(
-        self, input_ids: torch.Tensor, positions: torch.Tensor, forward_batch: ForwardBatch
+        self,
+        input_ids: torch.Tensor,
+        positions: torch.Tensor,
+        forward_batch: ForwardBatch,
+        input_embeds: torch.Tensor | None = None,
     ) -> LogitsProcessorOutput:
-        """Logits for the token after `input_ids` at each row, given `forward_batch.spec_info.hidden_states`."""
+        """Logits for the token after `input_ids` at each row, given `forward_batch.spec_info.hidden_states`.
+
+        `input_embeds` are of the target's tokens, one place before these, and not used: of a request that came with
+        them instead of ids the first drafts are worse.
+        """
         with get_attn_tp_context().maybe_input_scattered(forward_batch):
             hidden_states = self.mtp(
                 positions,

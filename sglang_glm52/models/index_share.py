@@ -81,14 +81,15 @@ class DraftSelections:
 
     def keep(self, pool_rows: torch.Tensor, rows: torch.Tensor, lengths: torch.Tensor, num_pool_rows: int) -> None:
         """Row `rows[r]` of the draft-extend was the last accepted of the request in `pool_rows[r]`."""
-        if self.extended is None:
+        extended, self.extended = self.extended, None
+        if extended is None:
             self.forget(pool_rows)
         else:
-            self._kept(num_pool_rows, self.extended).keep(pool_rows, self.extended[rows], lengths)
-            self.extended = None
+            self._kept(num_pool_rows, extended).keep(pool_rows, extended[rows], lengths)
 
     def forget(self, pool_rows: torch.Tensor) -> None:
         """The next round of these requests selects for itself."""
+        self.extended = None
         if self.kept is not None:
             self.kept.forget(pool_rows)
 

@@ -20,16 +20,15 @@ HOPPER = (9, 0)  # compute capability
 
 def check_supported(arch: Glm52Arch, args: ServerArgs, pp_group: GroupCoordinator) -> None:
     """Raise ConfigError for a GPU, server option or split of layers that would give wrong results."""
-    if is_cuda() and torch.cuda.get_device_capability() != HOPPER:
-        raise ConfigError(
-            f"{torch.cuda.get_device_name()} has compute capability {torch.cuda.get_device_capability()}; GLM-5.2 is "
-            f"served on Hopper GPUs (H100, H200, H20: {HOPPER}), or without a GPU with SGLANG_USE_CPU_ENGINE=1"
-        )
+    if is_cuda():
+        check_gpu(torch.cuda.current_device())
     refused = {
         "--enable-two-batch-overlap": args.enable_two_batch_overlap,
         "--enable-lora": args.enable_lora,
         "--enforce-shared-experts-fusion": args.enforce_shared_experts_fusion,
         "--enable-dsa-prefill-context-parallel": args.enable_dsa_prefill_context_parallel,
+        "--enable-prefill-context-parallel": args.enable_prefill_context_parallel,
+        "--enable-return-indexer-topk": args.enable_return_indexer_topk,  # layers that share a selection have none
         "--enable-eplb": args.enable_eplb,
         "--expert-distribution-recorder-mode": args.expert_distribution_recorder_mode is not None,
         "--ep-num-redundant-experts": args.ep_num_redundant_experts > 0,
@@ -43,6 +42,15 @@ def check_supported(arch: Glm52Arch, args: ServerArgs, pp_group: GroupCoordinato
     _check_bf16_kernel(args)
     _check_experts_split(arch, args.tp_size, args.ep_size)
     _check_stage(arch, pp_group.rank_in_group, pp_group.world_size)
+
+
+def check_gpu(device: int) -> None:
+    """Raise ConfigError for a GPU that the kernels are not made for."""
+    if (capability := torch.cuda.get_device_capability(device)) != HOPPER:
+        raise ConfigError(
+            f"{torch.cuda.get_device_name(device)} has compute capability {capability}; GLM-5.2 is served on Hopper "
+            f"GPUs (H100, H200, H20: {HOPPER}), or without a GPU with SGLANG_USE_CPU_ENGINE=1"
+        )
 
 
 def _check_pool(args: ServerArgs) -> None:

@@ -57,10 +57,11 @@ def check_speculation(arch: Glm52Arch, args: ServerArgs) -> None:
         },
     )
     is_shared = shares_selection(settings().mtp_index_share, arch.index_share_for_mtp)
-    if is_shared and args.disaggregation_mode == "decode":
+    if is_shared and args.disaggregation_mode == "decode" and args.speculative_num_steps > 1:
         raise ConfigError(
-            "--disaggregation-mode decode with --speculative-algorithm: the selection that a draft round shares is "
-            "made where the prompt was computed and is not sent; set SGLANG_GLM52_MTP_INDEX_SHARE=off"
+            "--disaggregation-mode decode with more than one draft step: the selection that a round's steps share is "
+            "kept by the place of a request, and nothing forgets that of the place's last one where no prompts are "
+            "computed; set SGLANG_GLM52_MTP_INDEX_SHARE=off or --speculative-num-steps 1"
         )
     if args.device == "cpu":
         _check_cpu(args)

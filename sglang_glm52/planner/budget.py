@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from sglang_glm52.planner.constants import (
@@ -40,15 +40,15 @@ class Plan:
     def pool_bytes(self) -> int:
         return slots(self.max_tokens) * self.kv.total
 
-    @property
-    def workspace_bytes(self) -> int:
-        return sum(workspace.num_bytes for workspace in self.workspaces)
+    def used_bytes(self, *, without: Collection[str] = ()) -> int:
+        """In use in a long prefill, all workspaces at their peaks but those of these names."""
+        workspaces = sum(workspace.num_bytes for workspace in self.workspaces if workspace.name not in without)
+        return int(self.start.value) + self.weights_per_gpu + self.pool_bytes + workspaces
 
     @property
     def left_bytes(self) -> int:
         """Unused; below 0 the server runs out of memory, at start or in its first long prefill."""
-        used = int(self.start.value) + self.weights_per_gpu + self.pool_bytes + self.workspace_bytes
-        return self.scenario.gpu.total_bytes - used
+        return self.scenario.gpu.total_bytes - self.used_bytes()
 
     @property
     def tokens_needed(self) -> int:

@@ -47,7 +47,9 @@ def text_lines(plans: Sequence[Plan]) -> Iterator[str]:
     yield "sizes a GPU in GiB (2^30 bytes), the checkpoint's in GB (1e9 bytes); where they are from:"
     yield from (f"  weights {plan.model.form}: shapes in {plan.model.source} ({plan.model.path})" for plan in plans)
     yield f"  in use before loading: {plans[0].start.source}"
-    yield from (f"  {workspace.name}: {workspace.source}" for workspace in plans[0].workspaces)
+    for together in zip(*(plan.workspaces for plan in plans), strict=True):
+        if any(workspace.num_bytes for workspace in together):
+            yield f"  {together[0].name}: {together[0].source}"
     for plan in plans:
         problem = find_problem(plan)
         yield f"{plan.model.form}: {f'does not fit: {problem}' if problem else 'fits'}"

@@ -11,7 +11,7 @@ from sglang_glm52.planner.kv import FP8
 def find_problem(plan: Plan) -> CapacityError | None:
     """The first thing in the way: weights, then the split by --mem-fraction-static, then the number of tokens."""
     scenario = plan.scenario
-    fixed = int(plan.start.value) + plan.weights_per_gpu + plan.workspace_bytes
+    fixed = plan.used_bytes() - plan.pool_bytes
     total = scenario.gpu.total_bytes
     if fixed >= total:
         return CapacityError(

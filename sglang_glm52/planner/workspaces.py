@@ -27,6 +27,7 @@ from sglang_glm52.planner.scenario import Scenario
 INT32 = FLOAT32 = 4
 BF16 = 2
 PADDED_HEADS = 64  # FlashMLA's sparse kernels work on at least as many query heads
+MARGIN, PIECEWISE_GRAPHS = "margin", "piecewise CUDA graphs"
 EXTRA_POSITIONS = 4  # columns of the request table beyond the context (`get_req_to_token_extra_context_len`)
 
 
@@ -44,8 +45,6 @@ def standing_workspaces(arch: Glm52Arch, scenario: Scenario) -> tuple[Workspace,
     rows, drafts = scenario.running_per_rank, scenario.draft_tokens
     columns = scenario.context + EXTRA_POSITIONS + drafts
     graph_rows = rows * max(1, drafts)
-    # With drafts: verification, the draft's own pass, and each draft step after the first, of a row a request.
-    table_rows = 2 * graph_rows + (drafts - 2) * rows if scenario.use_mtp else graph_rows
     return (
         Workspace(
             "request table",
@@ -54,7 +53,7 @@ def standing_workspaces(arch: Glm52Arch, scenario: Scenario) -> tuple[Workspace,
         ),
         Workspace(
             "CUDA graphs: page tables",
-            table_rows * columns * INT32,
+            (graph_rows + _step_tables(scenario) * rows) * columns * INT32,
             "shape: rows of the largest graph x context, int32 (DSA backend, init_cuda_graph_state)",
         ),
         Workspace(
@@ -68,9 +67,9 @@ def standing_workspaces(arch: Glm52Arch, scenario: Scenario) -> tuple[Workspace,
             "shape: four buffers of GPUs x 2,048 x hidden, bf16, for attention and as many for experts (FlashInfer)",
         ),
         Workspace("CUDA graphs: the rest", int(GRAPH_BYTES_PER_ROW.value * graph_rows), GRAPH_BYTES_PER_ROW.source),
-        Workspace("piecewise CUDA graphs", int(PIECEWISE_GRAPH_BYTES.value), PIECEWISE_GRAPH_BYTES.source),
+        Workspace(PIECEWISE_GRAPHS, _piecewise_bytes(scenario), PIECEWISE_GRAPH_BYTES.source),
         Workspace("metadata", int(METADATA_BYTES.value), METADATA_BYTES.source),
-        Workspace("margin", int(MARGIN_BYTES.value), MARGIN_BYTES.source),
+        Workspace(MARGIN, int(MARGIN_BYTES.value), MARGIN_BYTES.source),
     )
 
 
@@ -98,6 +97,18 @@ def prefill_workspaces(arch: Glm52Arch, scenario: Scenario) -> tuple[Workspace, 
         ),
         Workspace("prefill: activations", _activation_bytes(arch, scenario), "shapes of one layer, not measured"),
     )
+
+
+def _step_tables(scenario: Scenario) -> int:
+    """Draft steps after the first, which have page tables of their own: one for all, if rounds are prepared ahead."""
+    steps = max(0, scenario.draft_tokens - 2)
+    is_ahead = settings().spec_rounds == "ahead" and scenario.parallel.dp == 1
+    return min(steps, 1) if is_ahead else steps
+
+
+def _piecewise_bytes(scenario: Scenario) -> int:
+    """SGLang captures none with DP attention, and this package none with speculation (hook `spec_piecewise`)."""
+    return 0 if scenario.use_mtp or scenario.parallel.dp > 1 else int(PIECEWISE_GRAPH_BYTES.value)
 
 
 def _fusion_bytes(arch: Glm52Arch, parallel: Parallel) -> int:

@@ -41,12 +41,16 @@ class Int4ExpertsMethod(W4AFp8MoEMethod):
     def process_weights_after_loading(self, layer: torch.nn.Module) -> None:
         """Bring the group scales into the kernels' order, one tensor after the other: the old one is free by then.
 
+        The parameters show them in the checkpoint's order all the same, so that an update of the weights can be loaded.
         A static scale is the largest of the layer's experts, which the loader has put in each of them on every rank.
         """
         for name in _SCALES:
-            _replace(layer, name, group_major(getattr(layer, name)))
+            scale = getattr(layer, name)
+            if scale.dtype != torch.bfloat16:  # else an update has come, and CUDA graphs know the address
+                scale.data = group_major(scale.data).transpose(1, 2)
         for name in _INPUT_SCALES if self._is_static else ():
-            _replace(layer, name, getattr(layer, name).max().float().reshape(1))
+            scale = getattr(layer, name)
+            scale.data = scale.data.max().float().reshape(1)
 
     def apply(self, layer: torch.nn.Module, dispatch_output: StandardDispatchOutput) -> CombineInput:
         """Ids are those of this rank's experts, -1 for the others' (expert parallelism)."""
@@ -70,8 +74,5 @@ class Int4ExpertsMethod(W4AFp8MoEMethod):
 
 def expert_weights(layer: torch.nn.Module) -> ExpertWeights:
     """A layer's parameters once `process_weights_after_loading` has run; nothing is copied."""
-    return ExpertWeights(layer.w13_weight, layer.w13_weight_scale_inv, layer.w2_weight, layer.w2_weight_scale_inv)
-
-
-def _replace(layer: torch.nn.Module, name: str, value: torch.Tensor) -> None:
-    setattr(layer, name, torch.nn.Parameter(value, requires_grad=False))
+    scale13, scale2 = (getattr(layer, name).transpose(1, 2) for name in _SCALES)
+    return ExpertWeights(layer.w13_weight, scale13, layer.w2_weight, scale2)

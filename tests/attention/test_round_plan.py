@@ -156,7 +156,7 @@ def test_the_plan_is_that_of_a_pass_without_a_graph(mode: ForwardMode, committed
 @pytest.mark.parametrize("committed", LENGTHS, ids=str)
 @pytest.mark.parametrize("mode", MODES[:2], ids=lambda mode: mode.name)
 def test_the_plan_is_that_of_the_host_s_graphs(mode: ForwardMode, committed: tuple[int, ...]) -> None:
-    """The host has no graph for draft-extend."""
+    """But that tables are wider by a round. The host has no graph for draft-extend."""
     ours, host = backend(RoundBackend), backend(DeepseekSparseAttnBackend)
     planned_in_graph(ours, mode, committed)
     static = batch(mode, torch.ones(len(committed), dtype=torch.int32), seq_lens_cpu=None)
@@ -166,9 +166,19 @@ def test_the_plan_is_that_of_the_host_s_graphs(mode: ForwardMode, committed: tup
     static.seq_lens_cpu = static.seq_lens.clone()
     host.init_forward_metadata_out_graph(static)
     assert Plan.of(ours.forward_metadata) == Plan.of(host.forward_metadata)
-    assert len(ours.forward_metadata.real_page_table[0]) == len(host.forward_metadata.real_page_table[0])
-    assert ours.forward_metadata.max_seq_len_k == host.forward_metadata.max_seq_len_k
+    width = host.forward_metadata.max_seq_len_k + D
+    assert len(ours.forward_metadata.real_page_table[0]) == -(-width // PAGE)
+    assert ours.forward_metadata.max_seq_len_k == width
     assert ours.forward_metadata.dsa_extend_seq_lens_list == host.forward_metadata.dsa_extend_seq_lens_list
+
+
+def test_a_row_holds_the_round_that_is_begun_before_the_last_one_is_known_to_be_the_last() -> None:
+    """A request ends at WINDOW - 3 tokens; the round before and the one begun after it can add 6 tokens each."""
+    made, drafts = backend(RoundBackend), 6
+    made.speculative_num_draft_tokens = drafts
+    made.init_cuda_graph_state(8, 8 * drafts)
+    assert made.decode_cuda_graph_metadata["page_table"].shape[1] >= WINDOW - 4 + 2 * drafts
+    assert made.max_context_len == WINDOW
 
 
 def test_all_steps_of_a_round_have_one_plan() -> None:

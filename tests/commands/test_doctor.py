@@ -10,6 +10,7 @@ import sys
 import pytest
 
 from sglang_glm52 import cli
+from sglang_glm52.host import doctor
 from sglang_glm52.host.doctor import Addition, Report
 from sglang_glm52.host.ledger import HOOKS, REGISTRATIONS
 
@@ -32,6 +33,14 @@ def test_every_addition_the_engine_needs_is_on(engine, is_cpu):
         assert done.returncode == 1 and len(report["problems"]) == 1 and "no GPU" in report["problems"][0]
     else:
         assert done.returncode == 0 and report["can_serve"] and report["problems"] == []
+
+
+def test_a_gpu_that_no_kernel_is_made_for_is_a_problem(monkeypatch):
+    monkeypatch.setattr("torch.cuda.get_device_name", lambda device: f"NVIDIA {('H200', 'A100')[device]}")
+    monkeypatch.setattr("torch.cuda.get_device_capability", lambda device: ((9, 0), (8, 0))[device])
+    monkeypatch.setattr(doctor, "require_host", lambda: None)
+    [problem] = doctor._problems("cuda", ("NVIDIA H200", "NVIDIA A100"))
+    assert "NVIDIA A100" in problem and "(8, 0)" in problem and "(9, 0)" in problem
 
 
 def test_a_problem_is_printed_and_sets_the_status(monkeypatch, capsys):

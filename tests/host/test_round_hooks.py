@@ -7,13 +7,11 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from sglang.srt.managers.overlap_utils import decide_needs_cpu_seq_lens
 
 from sglang_glm52.arch import MODEL_TYPE
 from sglang_glm52.env import settings
 from sglang_glm52.host.hooks import (
     spec_chain,
-    spec_cpu_lengths,
     spec_extend_backend,
     spec_extend_graph,
     spec_step_backends,
@@ -30,7 +28,7 @@ quiet = pytest.mark.parametrize(("rounds", "model_type", "has_dp"), QUIET.values
 
 @pytest.fixture
 def configure(monkeypatch: pytest.MonkeyPatch) -> Iterator:
-    """configure(rounds, model_type, has_dp) -> server arguments of such a process, piecewise CUDA graphs left on."""
+    """configure(rounds, model_type, has_dp) -> server arguments of such a process."""
 
     def make(rounds: str, model_type: str, has_dp: bool = False) -> SimpleNamespace:
         monkeypatch.setenv("SGLANG_GLM52_SPEC_ROUNDS", rounds)
@@ -39,8 +37,6 @@ def configure(monkeypatch: pytest.MonkeyPatch) -> Iterator:
         args = SimpleNamespace(
             get_model_config=lambda: config,
             enable_dp_attention=has_dp,
-            disable_piecewise_cuda_graph=False,
-            enable_two_batch_overlap=False,
             disable_cuda_graph=False,
         )
         monkeypatch.setattr(spec_chain, "get_global_server_args", lambda: args)
@@ -48,23 +44,6 @@ def configure(monkeypatch: pytest.MonkeyPatch) -> Iterator:
 
     yield make
     settings.cache_clear()
-
-
-def decide(args: SimpleNamespace, *needs: bool) -> bool:
-    backends = [SimpleNamespace(needs_cpu_seq_lens=need) for need in needs]
-    return spec_cpu_lengths.ask_backends(decide_needs_cpu_seq_lens, args, (*backends, None))
-
-
-def test_piecewise_graphs_do_not_fetch_lengths(configure) -> None:
-    args = configure("ahead", MODEL_TYPE)
-    assert not decide(args, False, False) and decide(args, False, True)
-    args.enable_two_batch_overlap = True
-    assert decide(args, False, False)
-
-
-@quiet
-def test_else_the_host_decides(configure, rounds: str, model_type: str, has_dp: bool) -> None:
-    assert decide(configure(rounds, model_type, has_dp), False, False)
 
 
 def build(*args: torch.Tensor | int) -> tuple:

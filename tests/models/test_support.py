@@ -35,6 +35,8 @@ def test_the_defaults_are_supported():
         ({"enable_lora": True}, "--enable-lora"),
         ({"enforce_shared_experts_fusion": True}, "--enforce-shared-experts-fusion"),
         ({"enable_dsa_prefill_context_parallel": True}, "--enable-dsa-prefill-context-parallel"),
+        ({"enable_prefill_context_parallel": True}, "--enable-prefill-context-parallel"),
+        ({"enable_return_indexer_topk": True}, "--enable-return-indexer-topk"),
         ({"enable_eplb": True}, "--enable-eplb"),
         ({"expert_distribution_recorder_mode": "stat"}, "--expert-distribution-recorder-mode"),
         ({"ep_num_redundant_experts": 2}, "--ep-num-redundant-experts"),

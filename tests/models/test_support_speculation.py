@@ -60,6 +60,8 @@ def test_a_decode_server_has_no_selection_to_share():
     with pytest.raises(ConfigError, match="SGLANG_GLM52_MTP_INDEX_SHARE=off"):
         check_speculation(replace(ARCH, index_share_for_mtp=True), args)
     check_speculation(replace(ARCH, index_share_for_mtp=False), args)
+    args.speculative_num_steps = 1  # and no later step to share with
+    check_speculation(replace(ARCH, index_share_for_mtp=True), args)
 
 
 def test_a_checkpoint_without_an_mtp_layer_cannot_draft():

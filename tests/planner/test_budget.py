@@ -167,13 +167,13 @@ def test_the_command_of_the_published_checkpoint():
 
 
 def test_tables_of_rounds_by_hand():
-    """64 requests: of 2 tokens to verify two tables of 128 rows; of 4 two of 256, and two steps more of 64 rows."""
+    """64 requests: of 2 tokens to verify 128 rows, of 4 256, and for the steps after the first 64 more."""
     two, four = (
         workspace("CUDA graphs: page tables", draft_tokens=2),
         workspace("CUDA graphs: page tables", draft_tokens=4),
     )
-    assert two == 2 * 128 * (WINDOW + 4 + 2) * 4
-    assert four == (2 * 256 + 2 * 64) * (WINDOW + 4 + 4) * 4
+    assert two == 128 * (WINDOW + 4 + 2) * 4
+    assert four == (256 + 64) * (WINDOW + 4 + 4) * 4
     command = launch_command(plan(draft_tokens=4))
     assert command.endswith("--speculative-num-steps 3 --speculative-eagle-topk 1 --speculative-num-draft-tokens 4")
 

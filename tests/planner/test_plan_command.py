@@ -124,6 +124,14 @@ def test_the_readme_shows_the_same_without_the_sources(capsys):
     assert re.sub(r"^sizes a GPU.*?(?=^w4afp8: )", "", capsys.readouterr().out, flags=re.M | re.S) == expected
 
 
+def test_the_readme_shows_the_commands_that_are_printed(capsys):
+    shown_commands = re.findall(r"^# glm52 plan (.*)\n(python -m .*)$", (ROOT / "README.md").read_text(), re.MULTILINE)
+    assert len(shown_commands) == 2
+    for arguments, command in shown_commands:
+        glm52(*arguments.split())
+        assert f"\n  {command}\n" in capsys.readouterr().out
+
+
 MISTAKES = {
     "no model": ((), "name either a checkpoint or --preset"),
     "two models": (("somewhere", "--preset", "fp8"), "name either a checkpoint or --preset"),
@@ -137,7 +145,7 @@ MISTAKES = {
     "draft": (("--preset", "w4afp8", "--mtp", "--draft-tokens", "1"), "--draft-tokens 1: expected 2 or more"),
     "tp": (("--preset", "w4afp8", "--tp", "6"), "splits 64 heads over 6 GPUs"),
     "context": (("--preset", "w4afp8", "--context", "2000000"), "--context 2000000: expected 1 to 1048576"),
-    "plot": (("--preset", "w4afp8", "--plot", "/nowhere/a.png"), "there is no folder /nowhere; make it first"),
+    "plot": (("--preset", "w4afp8", "--plot", "/nowhere/a.png"), "there is no folder /nowhere; create it first"),
     "checkpoint": (("/nowhere",), "/nowhere/config.json does not exist"),
 }
 

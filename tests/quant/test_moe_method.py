@@ -40,6 +40,19 @@ def test_the_op_reads_what_was_loaded(scheme):
         assert torch.equal(getattr(found, name), getattr(expected, name)), name
 
 
+def test_an_update_reaches_the_op_in_place():
+    """As a loader writes it, in the checkpoint's order; CUDA graphs hold the addresses of the first load."""
+    method, layer = load("dynamic")
+    before, other = expert_weights(layer), make_weights(CASE, seed=2, device="cpu")
+    for name in ("w13", "w2"):
+        getattr(layer, f"{name}_weight_scale_inv").data.copy_(row_major(getattr(other, name.replace("w", "scale"))))
+    method.process_weights_after_loading(layer)
+    after = expert_weights(layer)
+    for name in ("scale13", "scale2"):
+        assert torch.equal(getattr(after, name), getattr(other, name)), name
+        assert getattr(after, name).data_ptr() == getattr(before, name).data_ptr(), name
+
+
 def test_a_static_scale_is_the_largest_of_all_experts():
     _, layer = load("static")
     assert (layer.w13_input_scale.tolist(), layer.w2_input_scale.tolist()) == ([2.0], [4.0])

@@ -1,9 +1,10 @@
 """Share a prefill's attention out by rows over the ranks of attention TP.
 
 The host assumes that a rank attends with its own heads for all rows, and pads them to the 64 that FlashMLA's prefill
-kernel takes. Unless SGLANG_GLM52_PREFILL_ROWS is "all" the ranks of a large batch exchange queries, so that each has all
-heads for a share of the rows (`attention/row_exchange.py`). Read in 0.5.13.post1 (`layers/attention/dsa_backend.py`,
-`_forward_flashmla_sparse`). Without the hook seven eighths of the kernel's work are padding at TP 8.
+kernel takes. Unless SGLANG_GLM52_PREFILL_ROWS is "all" the ranks of a large batch exchange queries, so that each has
+all heads for a share of the rows (`attention/row_exchange.py`). Read in 0.5.13.post1
+(`layers/attention/dsa_backend.py`, `_forward_flashmla_sparse`). Without the hook seven eighths of the kernel's work
+are padding at TP 8.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from sglang_glm52.attention.row_exchange import own_rows, to_heads, to_rows
 from sglang_glm52.env import settings
 from sglang_glm52.host.served_model import serves_glm52
 
-MIN_ROWS = 1024  # a batch of fewer is over before its queries are exchanged; no CUDA graph of decode steps has as many
+MIN_ROWS = 1024  # a batch of fewer is over before its queries are exchanged
 
 
 def attend(
@@ -38,7 +39,7 @@ def attend(
     Returns:
         [rows, heads of a rank, v_head_dim].
     """
-    if not _is_shared_out(len(q_all)):
+    if not _is_shared_out(q_all):
         return original(self, q_all, kv_cache, v_head_dim, page_table_1, sm_scale)
     group = get_attention_tp_group().device_group
     rows = to_rows(q_all, group)
@@ -46,8 +47,10 @@ def attend(
     return to_heads(attended, len(q_all), group)
 
 
-def _is_shared_out(num_rows: int) -> bool:
+def _is_shared_out(q_all: torch.Tensor) -> bool:
     """The same on every rank of the group, which have the same batch."""
-    if settings().prefill_rows == "all" or num_rows < MIN_ROWS or get_attention_tp_size() == 1:
+    if settings().prefill_rows == "all" or len(q_all) < MIN_ROWS or get_attention_tp_size() == 1:
+        return False
+    if q_all.is_cuda and torch.cuda.is_current_stream_capturing():  # a decode step of as many rows
         return False
     return serves_glm52()
