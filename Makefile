@@ -5,7 +5,8 @@
 # make clean     remove both environments and all caches
 #
 # PYTHON=/path/to/python3.11 picks the interpreter both environments are made with. TEST_PROCESSES=1 runs the tests one
-# after the other; each process may start a server of some 4 GB.
+# after the other; each process may start a server of some 4 GB. TORCH_CPU_ARGS are pip's options for the reference's
+# torch, to have a build for CPUs.
 
 .DEFAULT_GOAL := test
 .DELETE_ON_ERROR:

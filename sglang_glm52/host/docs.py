@@ -11,7 +11,7 @@ from sglang_glm52.host.version import TESTED
 
 _INTRODUCTION = f"""# What this plugin changes in SGLang
 Generated from `sglang_glm52/host/ledger.py` by `python -m sglang_glm52.host.docs > docs/hooks.md`.
-`glm52 doctor` shows which of these are in effect.
+`glm52 doctor` shows which of these are in effect. The host is SGLang.
 
 Tested on SGLang {TESTED}. All hooks are checked before one is installed, and proved in each process that builds a
 GLM-5.2 model or answers requests for one. A server of GLM-5.2 starts with all of them or refuses to. A server of

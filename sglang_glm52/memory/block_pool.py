@@ -22,10 +22,15 @@ class BlockPool:
     def __init__(self, num_bytes: int, device: torch.device) -> None:
         self.num_bytes, self.device = num_bytes, device
         self.pool = torch.cuda.MemPool()
-        if torch.cuda.mem_get_info(device)[0] < num_bytes:
+        try:
+            self._take_block()
+        except torch.OutOfMemoryError:
             torch.cuda.empty_cache()  # torch does so by itself when memory is short, but not while a pool is in use
-        with torch.cuda.use_mem_pool(self.pool, device):
-            torch.empty(num_bytes, dtype=torch.uint8, device=device)  # dropped at once; the pool keeps its block
+            self._take_block()
+
+    def _take_block(self) -> None:
+        with torch.cuda.use_mem_pool(self.pool, self.device):
+            torch.empty(self.num_bytes, dtype=torch.uint8, device=self.device)  # dropped at once; the pool keeps it
 
     @contextmanager
     def allocate(self, num_bytes: int) -> Iterator[None]:

@@ -17,7 +17,11 @@ NONE = -1  # length of a pool row without a selection
 
 
 class KeptSelections:
-    """One selection for each row of the request pool. Static storage, so that a CUDA graph can read it."""
+    """One selection for each row of the request pool. Static storage, so that a CUDA graph can read it.
+
+    On CUDA a selection is slots of the KV cache. Those of a prompt that another request computed at the same time are
+    freed while its first round runs, and may hold another request's keys by the second, whose drafts are worse then.
+    """
 
     def __init__(self, num_pool_rows: int, like: torch.Tensor) -> None:
         """`like`: a selection [num_tokens, index_topk] as the attention backend encodes it."""

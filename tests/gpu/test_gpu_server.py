@@ -1,4 +1,4 @@
-"""The real server on a GPU with the flags users pass: CUDA graphs for decode, piecewise ones for prefill."""
+"""The real server on a GPU with the flags users pass: CUDA graphs for decode, piecewise ones for prefill, or EAGLE."""
 
 from __future__ import annotations
 
@@ -15,11 +15,18 @@ pytestmark = pytest.mark.gpu
 OPTIONS = (
     *("--kv-cache-dtype", "fp8_e4m3", "--reasoning-parser", "glm45", "--tool-call-parser", "glm47"),
     *("--context-length", "8192", "--max-total-tokens", "65536", "--cuda-graph-max-bs", "4"),
-    *("--piecewise-cuda-graph-tokens", "64", "512"),  # two sizes: all of them take minutes to compile
 )
 
 
-def test_a_chat_is_answered(tmp_path: Path) -> None:
+PIECEWISE = ("--piecewise-cuda-graph-tokens", "64", "512")  # two sizes: all of them take minutes to compile
+EAGLE = (
+    *("--speculative-algorithm", "EAGLE", "--speculative-num-steps", "3"),
+    *("--speculative-eagle-topk", "1", "--speculative-num-draft-tokens", "4"),
+)
+
+
+@pytest.mark.parametrize("more", [PIECEWISE, EAGLE], ids=["piecewise graphs", "EAGLE"])
+def test_a_chat_is_answered(more: tuple[str, ...], tmp_path: Path) -> None:
     checkpoint, port, log = build(tmp_path / "model", preset="gpu", fmt="fp8"), free_port(), tmp_path / "log"
     body = {
         "model": "default",
@@ -27,7 +34,7 @@ def test_a_chat_is_answered(tmp_path: Path) -> None:
         "max_tokens": 16,
         "temperature": 0,
     }
-    with running_server(launch_command(checkpoint, port, OPTIONS), port, log=log) as server:
+    with running_server(launch_command(checkpoint, port, (*OPTIONS, *more)), port, log=log) as server:
         first, second = (server.post("/v1/chat/completions", body) for _ in range(2))
         assert STATUS_PREFIX in log.read_text()
     assert first["usage"]["completion_tokens"] == 16

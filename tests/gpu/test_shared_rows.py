@@ -29,7 +29,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return build(tmp_path_factory.mktemp("shared") / "model", preset="gpu", fmt="bf16")
 
 
-def serve(checkpoint: Path, rows: str, attention: str) -> list[Run]:
+def serve(checkpoint: Path, rows: str, attention: str, engine_args: dict[str, object]) -> list[Run]:
     rng = random.Random(4)
     prompts = [[rng.randrange(256) for _ in range(length)] for length in LENGTHS]
     jobs = [Job([p], 16, score_from=len(p) - SCORED, vocab_size=VOCAB_SIZE) for p in prompts]
@@ -45,14 +45,27 @@ def serve(checkpoint: Path, rows: str, attention: str) -> list[Run]:
         cuda_graph_max_bs=2,
         max_total_tokens=32_768,
         context_length=32_768,
+        **engine_args,
     )
     return [run for [run] in runs]
 
 
-@pytest.mark.parametrize("attention", ["fused", "host"])
-def test_shared_rows_change_no_answer(attention: str, checkpoint: Path) -> None:
+EAGLE = {
+    "speculative_algorithm": "EAGLE",
+    "speculative_num_steps": 3,
+    "speculative_eagle_topk": 1,
+    "speculative_num_draft_tokens": 4,
+}
+
+
+@pytest.mark.parametrize(
+    ("attention", "engine_args"),
+    [("fused", {}), ("host", {}), ("fused", EAGLE)],
+    ids=["this package's attention", "the host's attention", "EAGLE"],
+)
+def test_shared_rows_change_no_answer(attention: str, engine_args: dict[str, object], checkpoint: Path) -> None:
     """With the host's attention it is shared out too, where FlashMLA's prefill kernel runs."""
-    runs = (serve(checkpoint, rows, attention) for rows in ("all", "shared"))
+    runs = (serve(checkpoint, rows, attention, engine_args) for rows in ("all", "shared"))
     for all_rows, shared in zip(*runs, strict=True):
         difference = np.abs(all_rows.prompt_logprobs - shared.prompt_logprobs)
         likely = all_rows.prompt_logprobs > -8.0

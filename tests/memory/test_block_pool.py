@@ -1,4 +1,4 @@
-"""What lies in a block and what does not; the block itself needs a GPU (tests/gpu/test_dequantised_block.py)."""
+"""What lies in a block and what does not; the block itself needs a GPU (tests/gpu/test_block_pool.py)."""
 
 from __future__ import annotations
 
