@@ -11,7 +11,7 @@ Generated from `sglang_glm52/kernels/inventory.py` by `python -m sglang_glm52.ke
 
 An operation is a folder of `sglang_glm52/kernels`: `kernel.py` is its public function, `ref.py` the same in plain torch
 (it runs on a CPU and reads as the formula), `cases.py` the shapes that tests and benchmark share, `bench.py` its bytes
-and flops; `host` is SGLang's code. Each implementation takes the arguments of the public function and is held to `ref.py`.
+and flops. Each implementation takes the arguments of the public function and is held to `ref.py`. The host is SGLang.
 """
 
 
