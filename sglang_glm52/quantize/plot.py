@@ -1,4 +1,4 @@
-"""quantize_error.png: the experts' relative error by layer and projection. """
+"""quantize_error.png: the experts' relative error by layer and projection."""
 
 from __future__ import annotations
 
