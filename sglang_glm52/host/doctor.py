@@ -81,17 +81,13 @@ def _problems(engine: Engine, gpus: tuple[str, ...]) -> Iterator[str]:
         return
     if not gpus:
         yield "no GPU: set SGLANG_USE_CPU_ENGINE=1 and start the server with --device cpu"
-    yield from filter(None, map(_gpu_problem, range(len(gpus))))
-
-
-def _gpu_problem(device: int) -> str:
     from sglang_glm52.models.support import check_gpu
 
-    try:
-        check_gpu(device)
-    except ConfigError as error:
-        return str(error)
-    return ""
+    for device in range(len(gpus)):
+        try:
+            check_gpu(device)
+        except ConfigError as error:
+            yield str(error)
 
 
 def _hooks(engine: Engine) -> Iterator[Addition]:

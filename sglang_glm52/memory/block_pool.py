@@ -40,7 +40,7 @@ class BlockPool:
             yield
 
 
-_pools: dict[str, tuple[torch.cuda.Stream, BlockPool]] = {}
+_pools: dict[str, tuple[tuple[torch.cuda.Stream, int, torch.device], BlockPool]] = {}  # kind -> what for, pool
 
 
 def block_pool(kind: str, num_bytes: int, device: torch.device) -> BlockPool:
@@ -48,14 +48,11 @@ def block_pool(kind: str, num_bytes: int, device: torch.device) -> BlockPool:
 
     Work on another stream, as that of a warm-up is, cannot use the block: it gets a pool in place of the one before.
     """
-    stream = torch.cuda.current_stream(device)
-    made_on, pool = _pools.get(kind, (None, None))
-    if pool is None or made_on != stream or (pool.num_bytes, pool.device) != (num_bytes, device):
-        _pools.pop(kind, None)
-        pool = None  # gives its block back before the next is taken
-        pool = BlockPool(num_bytes, device)
-        _pools[kind] = stream, pool
-    return pool
+    wanted = torch.cuda.current_stream(device), num_bytes, device
+    if kind not in _pools or _pools[kind][0] != wanted:
+        _pools.pop(kind, None)  # first, so that its block is torch's to free when memory is short
+        _pools[kind] = wanted, BlockPool(num_bytes, device)
+    return _pools[kind][1]
 
 
 def in_block(kind: str, num_bytes: int, block_bytes: int, device: torch.device) -> AbstractContextManager[None]:

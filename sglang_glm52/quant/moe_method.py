@@ -41,13 +41,15 @@ class Int4ExpertsMethod(W4AFp8MoEMethod):
     def process_weights_after_loading(self, layer: torch.nn.Module) -> None:
         """Bring the group scales into the kernels' order, one tensor after the other: the old one is free by then.
 
-        The parameters show them in the checkpoint's order all the same, so that an update of the weights can be loaded.
+        The parameters show them in the checkpoint's order all the same: an update of the weights is loaded into the
+        same memory, whose addresses CUDA graphs know, and nothing is left to do.
         A static scale is the largest of the layer's experts, which the loader has put in each of them on every rank.
         """
+        if layer.w13_weight_scale_inv.dtype == torch.bfloat16:  # an update: they are created in float32
+            return
         for name in _SCALES:
             scale = getattr(layer, name)
-            if scale.dtype != torch.bfloat16:  # else an update has come, and CUDA graphs know the address
-                scale.data = group_major(scale.data).transpose(1, 2)
+            scale.data = group_major(scale.data).transpose(1, 2)
         for name in _INPUT_SCALES if self._is_static else ():
             scale = getattr(layer, name)
             scale.data = scale.data.max().float().reshape(1)

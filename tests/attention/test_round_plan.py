@@ -181,6 +181,16 @@ def test_a_row_holds_the_round_that_is_begun_before_the_last_one_is_known_to_be_
     assert made.max_context_len == WINDOW
 
 
+@pytest.mark.parametrize("option", ["disable_cuda_graph", "enable_forward_pass_metrics"])
+def test_lengths_are_fetched_where_the_cpu_needs_them(option: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(DeepseekSparseAttnBackend, "__init__", lambda self, model_runner: None)
+    args = {"disable_cuda_graph": False, "enable_forward_pass_metrics": False}
+    made = [
+        RoundBackend(SimpleNamespace(server_args=SimpleNamespace(**each))) for each in (args, args | {option: True})
+    ]
+    assert [backend.needs_cpu_seq_lens for backend in made] == [False, True]
+
+
 def test_all_steps_of_a_round_have_one_plan() -> None:
     steps, host = object.__new__(RoundSteps), backend(DeepseekSparseAttnBackend)
     steps.attn_backends = [backend(RoundBackend) for _ in range(3)]

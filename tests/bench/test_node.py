@@ -212,6 +212,8 @@ def test_the_plan_is_of_the_class_and_its_speculation(published):
     assert eagle.weights_per_gpu > ours.weights_per_gpu
     for plan in (ours, host, eagle):
         assert plan_values(plan)["kv_bytes"] < plan_values(plan)["used_bytes"] < total
+    without = plan_values(ours, ("--disable-piecewise-cuda-graph",))
+    assert plan_values(ours)["used_bytes"] - without["used_bytes"] == 1.5 * GIB
 
 
 def test_what_a_server_reports():

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from gpu.test_two_gpus import EAGLE
 
 from sglang_glm52.planner.kv import FP8
 from sglang_glm52.testing.engine import Job, Run, run_engine
@@ -48,14 +49,6 @@ def serve(checkpoint: Path, rows: str, attention: str, engine_args: dict[str, ob
         **engine_args,
     )
     return [run for [run] in runs]
-
-
-EAGLE = {
-    "speculative_algorithm": "EAGLE",
-    "speculative_num_steps": 3,
-    "speculative_eagle_topk": 1,
-    "speculative_num_draft_tokens": 4,
-}
 
 
 @pytest.mark.parametrize(

@@ -59,6 +59,13 @@ def test_a_reused_pool_row_that_was_forgotten_is_never_read():
     assert first_step(selections, selection(98, 99), rows(1, 2), rows(51, 51)) == [98, 30]
 
 
+def test_what_a_forgotten_prefill_selected_is_let_go():
+    selections = DraftSelections()
+    selections.extend(torch.zeros(5, 3))
+    selections.forget(rows(1))
+    assert selections.extended is None
+
+
 def test_an_extend_without_a_selection_keeps_none():
     """Dense attention of a short prompt selects nothing, and what a pass before it selected must not take its place."""
     selections = DraftSelections()

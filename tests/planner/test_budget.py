@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 from planner.scenarios import WINDOW, plan
 
+from sglang_glm52.env import Settings
 from sglang_glm52.errors import ConfigError
+from sglang_glm52.planner import workspaces
 from sglang_glm52.planner.constants import FEW_HEADS, GIB, INT4_PART_BYTES
 from sglang_glm52.planner.gpus import ALIASES, GPUS, custom_gpu, find_gpu
 from sglang_glm52.planner.kv import Pool
@@ -164,6 +166,18 @@ def test_the_command_of_the_published_checkpoint():
         "--cuda-graph-max-bs 64 --speculative-algorithm EAGLE --speculative-num-steps 1 --speculative-eagle-topk 1 "
         "--speculative-num-draft-tokens 2"
     )
+
+
+def test_piecewise_graphs_are_counted_where_they_are_captured():
+    name = "piecewise CUDA graphs"
+    assert workspace(name) == 1.5 * GIB
+    assert workspace(name, draft_tokens=2) == workspace(name, parallel=Parallel(8, dp=8)) == 0
+
+
+def test_tables_of_rounds_that_wait(monkeypatch):
+    """SGLang's rounds, as those of DP attention are: each draft step after the first has a table of its own."""
+    monkeypatch.setattr(workspaces, "settings", lambda: Settings(spec_rounds="host"))
+    assert workspace("CUDA graphs: page tables", draft_tokens=4) == (256 + 2 * 64) * (WINDOW + 4 + 4) * 4
 
 
 def test_tables_of_rounds_by_hand():

@@ -40,9 +40,11 @@ def test_the_op_reads_what_was_loaded(scheme):
         assert torch.equal(getattr(found, name), getattr(expected, name)), name
 
 
-def test_an_update_reaches_the_op_in_place():
+@pytest.mark.parametrize("scheme", ["dynamic", "static"])
+def test_an_update_reaches_the_op_in_place(scheme):
     """As a loader writes it, in the checkpoint's order; CUDA graphs hold the addresses of the first load."""
-    method, layer = load("dynamic")
+    method, layer = load(scheme)
+    addresses = {name: parameter.data_ptr() for name, parameter in layer.named_parameters()}
     before, other = expert_weights(layer), make_weights(CASE, seed=2, device="cpu")
     for name in ("w13", "w2"):
         getattr(layer, f"{name}_weight_scale_inv").data.copy_(row_major(getattr(other, name.replace("w", "scale"))))
@@ -51,6 +53,7 @@ def test_an_update_reaches_the_op_in_place():
     for name in ("scale13", "scale2"):
         assert torch.equal(getattr(after, name), getattr(other, name)), name
         assert getattr(after, name).data_ptr() == getattr(before, name).data_ptr(), name
+    assert {name: parameter.data_ptr() for name, parameter in layer.named_parameters()} == addresses
 
 
 def test_a_static_scale_is_the_largest_of_all_experts():
