@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import torch
-from sglang.srt.distributed import get_pp_group
+from sglang.srt.distributed import get_pp_group, get_world_group
 from sglang.srt.layers.communicator import (
     LayerCommunicator,
     LayerScatterModes,
@@ -37,6 +37,7 @@ from sglang_glm52.models.attention import Glm52Attention
 from sglang_glm52.models.config import read_arch
 from sglang_glm52.models.loading import load_checkpoint
 from sglang_glm52.models.moe import Glm52MLP, Glm52MoE
+from sglang_glm52.models.same_on_ranks import check_same_on_ranks
 from sglang_glm52.models.support import check_supported
 from sglang_glm52.models.weights import stage_part
 from sglang_glm52.quant.config import quant_config_for
@@ -178,6 +179,7 @@ class GlmMoeDsaForCausalLM(nn.Module):
         self.arch = read_arch(config)
         self.quant_config = quant_config = quant_config_for(self.arch.quant, quant_config)
         self.pp_group = get_pp_group()
+        check_same_on_ranks(get_world_group().cpu_group)
         check_supported(self.arch, get_global_server_args(), self.pp_group)
         self.model = Glm52Model(self.arch, quant_config, add_prefix("model", prefix))
         self.lm_head = (
