@@ -23,9 +23,6 @@ CHECK_PYTHON = @'$(PYTHON)' -c '$(IS_SUPPORTED)' 2>/dev/null || { \
     echo "PYTHON='$(PYTHON)' ($$('$(PYTHON)' --version 2>&1)) is not a Python 3.10, 3.11 or 3.12;" \
          "set PYTHON=/path/to/python3.11" >&2; exit 2; }
 
-# Python compiles what it imports; all of it would take a minute.
-PIP_INSTALL := -m pip install --quiet --no-compile
-
 TEST_PROCESSES := 2
 VENV := .venv/.complete
 REFERENCE := .venv-reference/.complete
@@ -51,13 +48,13 @@ clean:
 $(VENV): constraints.txt pyproject.toml
 	$(CHECK_PYTHON)
 	'$(PYTHON)' -m venv .venv
-	.venv/bin/python $(PIP_INSTALL) --constraint constraints.txt --editable '.[dev]'
+	.venv/bin/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	touch $@
 
 # The environment of the transformers reference, which needs a newer transformers than SGLang pins.
 $(REFERENCE): constraints-reference.txt
 	$(CHECK_PYTHON)
 	'$(PYTHON)' -m venv .venv-reference
-	.venv-reference/bin/python $(PIP_INSTALL) $(TORCH_CPU_ARGS) torch==2.13.0
-	.venv-reference/bin/python $(PIP_INSTALL) --requirement constraints-reference.txt
+	.venv-reference/bin/python -m pip install --quiet $(TORCH_CPU_ARGS) torch==2.13.0
+	.venv-reference/bin/python -m pip install --quiet --requirement constraints-reference.txt
 	touch $@
