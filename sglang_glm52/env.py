@@ -134,9 +134,14 @@ def given_variables() -> dict[str, str]:
     return {name: value for name, value in sorted(os.environ.items()) if name.startswith(PREFIX)}
 
 
+def variables(settings_class: type) -> dict[str, Field]:
+    """The fields of `settings_class` by the names of their variables."""
+    return {PREFIX + f.name.upper(): f for f in fields(settings_class)}
+
+
 def read(settings_class: type[T], environ: Mapping[str, str]) -> T:
     """Fill `settings_class` from `environ`; an unset variable keeps its default."""
-    known = {PREFIX + f.name.upper(): f for f in fields(settings_class)}
+    known = variables(settings_class)
     unknown = sorted(name for name in environ if name.startswith(PREFIX) and name not in known)
     if unknown:
         raise ConfigError(f"unknown environment variable {', '.join(unknown)}; known: {', '.join(known) or 'none'}")
@@ -146,8 +151,8 @@ def read(settings_class: type[T], environ: Mapping[str, str]) -> T:
 def markdown_table(settings_class: type) -> str:
     """One row a variable, for the documentation."""
     rows = [
-        f"| `{PREFIX}{f.name.upper()}` | {f.metadata['accepts']} | `{f.default}` | {f.metadata['meaning']} |"
-        for f in fields(settings_class)
+        f"| `{name}` | {f.metadata['accepts']} | `{f.default}` | {f.metadata['meaning']} |"
+        for name, f in variables(settings_class).items()
     ]
     return "\n".join(["| variable | accepts | default | meaning |", "| --- | --- | --- | --- |", *rows])
 

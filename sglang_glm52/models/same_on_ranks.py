@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
-
 import torch.distributed as dist
 
 from sglang_glm52 import __version__
-from sglang_glm52.env import PREFIX, settings
+from sglang_glm52.env import Settings, settings, variables
 from sglang_glm52.errors import ConfigError
 
 
@@ -16,9 +14,10 @@ def check_same_on_ranks(group: dist.ProcessGroup) -> None:
 
     Ranks that go different ways would wait for each other in a collective without end.
     """
-    mine = {PREFIX + name.upper(): value for name, value in asdict(settings()).items()}
+    mine = {"the version of sglang-glm52": __version__}
+    mine |= {name: getattr(settings(), field.name) for name, field in variables(Settings).items()}
     everyones: list[dict[str, object]] = [{}] * group.size()
-    dist.all_gather_object(everyones, {"the version of sglang-glm52": __version__} | mine, group=group)
+    dist.all_gather_object(everyones, mine, group=group)
     first, *others = everyones
     for name, value in first.items():
         for rank, theirs in enumerate(others, start=1):
