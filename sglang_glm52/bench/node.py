@@ -17,6 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from sglang_glm52.bench.node_memory import require_memory
 from sglang_glm52.bench.node_model import has_weights, published_config, write_unweighted
 from sglang_glm52.bench.node_options import add_arguments, check, make_spec
 from sglang_glm52.bench.node_report import sections, summary
@@ -37,7 +38,7 @@ def run(args: argparse.Namespace) -> int:
     """Measure what --out lacks, print the tables and one JSON line; 1 if a server or a phase failed.
 
     Raises:
-        ConfigError: an option out of range, too few GPUs, or a file that other settings began.
+        ConfigError: an option out of range, too few or too small GPUs, or a file that other settings began.
     """
     check(args)
     with tempfile.TemporaryDirectory(prefix="glm52-node-") as name, interrupted_by(signal.SIGTERM, signal.SIGHUP):
@@ -46,6 +47,9 @@ def run(args: argparse.Namespace) -> int:
         spec = make_spec(args, _model_dir(args, folder))
         require_settings(out, read_results(out), spec.settings())
         servers = [(speculation, which) for speculation in args.speculative for which in args.which]
+        _require_gpus(
+            spec, [(how, which) for how, which in servers if missing_phases(read_results(out), which, how, args.phases)]
+        )
         is_complete = all([_measure(args, spec, which, speculation, out, folder) for speculation, which in servers])
         results = read_results(out)
         if results:
@@ -79,7 +83,6 @@ def _measure(
     missing = missing_phases(read_results(out), which, speculation, args.phases)
     if not missing:
         return True
-    _require_gpus(spec)
     label = speculation_name(speculation)
     node_run = NodeRun(
         spec=spec,
@@ -93,14 +96,16 @@ def _measure(
     return measure(node_run, missing, out.with_suffix(f".{which}.{label}.log"), folder, keep)
 
 
-def _require_gpus(spec: NodeSpec) -> None:
-    if spec.device == "cpu":
+def _require_gpus(spec: NodeSpec, servers: list[tuple[Speculation | None, Which]]) -> None:
+    """As many as these servers need, each with the memory that is planned."""
+    if spec.device == "cpu" or not servers:
         return
     import torch
 
     found = torch.cuda.device_count()
     if found < spec.tp:
         raise ConfigError(f"--tp {spec.tp}: {found} CUDA GPUs were found; lower --tp, or --device cpu for a tiny model")
+    require_memory(spec, servers, torch.cuda.get_device_properties(0).total_memory)
 
 
 def _keep(

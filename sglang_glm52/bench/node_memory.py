@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from sglang_glm52.bench.node_spec import CPU_DTYPE, NodeSpec
+from sglang_glm52.bench.node_spec import CPU_DTYPE, NodeSpec, speculation_name
 from sglang_glm52.bench.shard_spec import Which
 from sglang_glm52.bench.speculation import Speculation
 from sglang_glm52.env import settings
+from sglang_glm52.errors import ConfigError
 from sglang_glm52.planner.budget import Plan, make_plan
 from sglang_glm52.planner.constants import GIB
 from sglang_glm52.planner.engines import cpu_engine
@@ -24,6 +26,7 @@ from sglang_glm52.testing.server import Server
 
 MEASURED, PLANNED = "measured", "planned"
 _CPU_ITEM_BYTES = 4
+_MAX_TOTAL_TOKENS = "--max-total-tokens"
 
 
 def memory_values(
@@ -76,6 +79,28 @@ def planned_on_cuda(spec: NodeSpec, which: Which, speculation: Speculation | Non
         mem_fraction_static=spec.mem_fraction_static,
     )
     return make_plan(read_model(Path(spec.model_dir)), scenario)
+
+
+def require_memory(spec: NodeSpec, servers: Iterable[tuple[Speculation | None, Which]], gpu_bytes: int) -> None:
+    """Raise ConfigError, before one of them is started, if `servers` would use more than each GPU's `gpu_bytes`."""
+    if _MAX_TOTAL_TOKENS in spec.server_args:  # then it is not the fraction that decides
+        return
+    plans = {server: planned_on_cuda(spec, server[1], server[0], gpu_bytes) for server in servers}
+    used = {server: plan_values(plan, spec.server_args)["used_bytes"] for server, plan in plans.items()}
+    too_much = [server for server in plans if used[server] > gpu_bytes]
+    if not too_much:
+        return
+    found = ", ".join(
+        f"{which} {speculation_name(speculation)} {used[speculation, which] / 1e9:.1f} GB"
+        for speculation, which in too_much
+    )
+    fitting = [make_plan(plan.model, replace(plan.scenario, mem_fraction_static=None)) for plan in plans.values()]
+    lowest = min(plan.mem_fraction_static for plan in fitting)
+    remedy = f"lower it to {lowest:g}" if min(plan.left_bytes for plan in fitting) >= 0 else "use more GPUs"
+    raise ConfigError(
+        f"--mem-fraction-static {spec.mem_fraction_static:g}: planned are {found} of each GPU's {gpu_bytes / 1e9:.1f}; "
+        f"{remedy}, or cut --layers"
+    )
 
 
 def plan_values(plan: Plan, server_args: Sequence[str] = ()) -> dict[str, Any]:

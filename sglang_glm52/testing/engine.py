@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from sglang_glm52.testing.server import CPU_ENVIRON
+from sglang_glm52.testing.server import CPU_ENVIRON, free_port
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +68,7 @@ def run_engine(
     `environ` is added to this process's.
     """
     spec = {
-        "engine": {"model_path": str(checkpoint), "device": device, **engine_args},
+        "engine": {"model_path": str(checkpoint), "device": device, "port": free_port(), **engine_args},
         "jobs": [asdict(j) for j in jobs],
     }
     merged = {**os.environ, **(CPU_ENVIRON if device == "cpu" else {}), **(environ or {})}

@@ -29,6 +29,7 @@ CPU_ENVIRON = {"SGLANG_USE_CPU_ENGINE": "1", "CUDA_VISIBLE_DEVICES": "", "OMP_WA
 
 _HOST = "127.0.0.1"
 _PORTS = range(20000, 50000)  # SGLang adds 10000 for its gRPC port, which must not pass 65535
+_OFFSETS = (0, *range(233, 239))  # SGLang's own with DP attention, where it tries no others (`PortArgs.init_new`)
 _POLL_SECONDS = 0.5
 _TAIL_LINES = 30
 _OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # a proxy would not reach this machine
@@ -75,12 +76,18 @@ class Server:
 
 
 def free_port() -> int:
-    """A TCP port that nothing listens on and that SGLang takes."""
+    """A TCP port that SGLang takes, and on which nothing listens, nor on those that SGLang derives from it."""
     for port in random.sample(_PORTS, k=len(_PORTS)):
-        with socket.socket() as listener, suppress(OSError):
-            listener.bind((_HOST, port))
+        if all(_is_free(port + offset) for offset in _OFFSETS):
             return port
     raise ServerError(f"no free port from {_PORTS.start} to {_PORTS.stop - 1}")
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as listener, suppress(OSError):
+        listener.bind((_HOST, port))
+        return True
+    return False
 
 
 def launch_command(model_path: Path, port: int, options: Sequence[str]) -> list[str]:

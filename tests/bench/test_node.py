@@ -10,7 +10,7 @@ from transformers import AutoTokenizer
 
 from sglang_glm52.bench.node import missing_phases, run
 from sglang_glm52.bench.node_load import Load, LoadError, client_command, load_of, load_values, problem_of, send
-from sglang_glm52.bench.node_memory import plan_values, planned_on_cuda, reported
+from sglang_glm52.bench.node_memory import plan_values, planned_on_cuda, reported, require_memory
 from sglang_glm52.bench.node_model import published_config, write_tokenizer, write_unweighted
 from sglang_glm52.bench.node_options import add_arguments, check, make_spec
 from sglang_glm52.bench.node_report import sections, summary
@@ -214,6 +214,24 @@ def test_the_plan_is_of_the_class_and_its_speculation(published):
         assert plan_values(plan)["kv_bytes"] < plan_values(plan)["used_bytes"] < total
     without = plan_values(ours, ("--disable-piecewise-cuda-graph",))
     assert plan_values(ours)["used_bytes"] - without["used_bytes"] == 1.5 * GIB
+
+
+def test_more_memory_than_a_gpu_has_is_said_before_a_server_starts(tmp_path):
+    """On two H200 the servers with EAGLE ran out of memory, one at start and one in its first prompt; no others did."""
+    folder = write_unweighted(tmp_path / "model", published_config(16))
+    argv = ["--tp", "2", "--layers", "16", "--context-length", "140000", "--long", "131072"]
+    flags = "--server-args=--disable-piecewise-cuda-graph"
+    spec, h200 = make_spec(parse(*argv, flags), folder), find_gpu("h200").total_bytes
+    both = [(None, "ours"), (Speculation.from_text("1-1-2"), "ours")]
+    require_memory(spec, both[:1], h200)
+    with pytest.raises(
+        ConfigError, match=r"0\.85: planned are ours 1-1-2 151\.\d GB of .*150\.1; lower it to 0\.8\d*,"
+    ):
+        require_memory(spec, both, h200)
+    with pytest.raises(ConfigError, match=r"planned are ours none .* of .*42\.9; use more GPUs"):
+        require_memory(spec, both[:1], 40 * GIB)
+    sized = make_spec(parse(*argv, f"{flags} --max-total-tokens 200000"), folder)
+    require_memory(sized, both, h200)
 
 
 def test_what_a_server_reports():

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from sglang_glm52.testing import server
+from sglang_glm52.testing.engine import EngineError, run_engine
 from sglang_glm52.testing.process_group import interrupted_by
 from sglang_glm52.testing.server import ServerError, free_port, launch_command, running_server
 
@@ -74,6 +79,8 @@ def test_an_interrupt_ends_the_server(tmp_path, number):
     script = f"""
 import signal
 from pathlib import Path
+from sglang_glm52.testing import server
+from sglang_glm52.testing.engine import EngineError, run_engine
 from sglang_glm52.testing.process_group import interrupted_by
 from sglang_glm52.testing.server import running_server
 command = {[sys.executable, str(FAKE), str(port), "hanging", str(tmp_path / "child")]!r}
@@ -101,6 +108,31 @@ def test_signal_handlers_are_put_back():
 def test_ports_leave_room_for_the_hosts_offset():
     ports = {free_port() for _ in range(20)}
     assert len(ports) > 1 and max(ports) + 10000 <= 65535
+
+
+def test_a_port_is_taken_if_one_is_that_the_host_derives_from_it(monkeypatch):
+    """With DP attention two engines at the same time wanted the same ones: 30233 and the next five, whatever is free."""
+    port = free_port()
+    monkeypatch.setattr(server, "_PORTS", range(port, port + 1))
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", port + 234))
+        with pytest.raises(ServerError, match="no free port"):
+            free_port()
+    assert free_port() == port
+
+
+def test_engines_get_ports_of_their_own(monkeypatch, tmp_path):
+    ports = []
+
+    def run(command, **_):
+        ports.append(json.loads(Path(command[3]).read_text())["engine"]["port"])
+        return SimpleNamespace(returncode=1, stdout="", stderr="")
+
+    monkeypatch.setattr(subprocess, "run", run)
+    for _ in range(3):
+        with pytest.raises(EngineError):
+            run_engine(tmp_path, [], device="cpu")
+    assert len(set(ports)) == 3
 
 
 def test_the_command_is_the_users():
