@@ -111,7 +111,7 @@ def test_ports_leave_room_for_the_hosts_offset():
 
 
 def test_a_port_is_taken_if_one_is_that_the_host_derives_from_it(monkeypatch):
-    """With DP attention two engines at the same time wanted the same ones: 30233 and the next five, whatever is free."""
+    """With DP attention two engines at the same time wanted the same: 30233 and the next five, whatever was free."""
     port = free_port()
     monkeypatch.setattr(server, "_PORTS", range(port, port + 1))
     with socket.socket() as other:
