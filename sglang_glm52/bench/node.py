@@ -45,10 +45,11 @@ def run(args: argparse.Namespace) -> int:
         folder = Path(name)
         out = args.out or folder / "node.jsonl"
         spec = make_spec(args, _model_dir(args, folder))
-        require_settings(out, read_results(out), spec.settings())
+        results = read_results(out)
+        require_settings(out, results, spec.settings())
         servers = [(speculation, which) for speculation in args.speculative for which in args.which]
         _require_gpus(
-            spec, [(how, which) for how, which in servers if missing_phases(read_results(out), which, how, args.phases)]
+            spec, [(how, which) for how, which in servers if missing_phases(results, which, how, args.phases)]
         )
         is_complete = all([_measure(args, spec, which, speculation, out, folder) for speculation, which in servers])
         results = read_results(out)

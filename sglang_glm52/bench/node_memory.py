@@ -83,17 +83,17 @@ def planned_on_cuda(spec: NodeSpec, which: Which, speculation: Speculation | Non
 
 def require_memory(spec: NodeSpec, servers: Iterable[tuple[Speculation | None, Which]], gpu_bytes: int) -> None:
     """Raise ConfigError, before one of them is started, if `servers` would use more than each GPU's `gpu_bytes`."""
-    if _MAX_TOTAL_TOKENS in spec.server_args:  # then it is not the fraction that decides
+    if any(word.partition("=")[0] == _MAX_TOTAL_TOKENS for word in spec.server_args):  # then no fraction decides
         return
-    plans = {server: planned_on_cuda(spec, server[1], server[0], gpu_bytes) for server in servers}
+    plans = {(how, which): planned_on_cuda(spec, which, how, gpu_bytes) for how, which in servers}
     used = {server: plan_values(plan, spec.server_args)["used_bytes"] for server, plan in plans.items()}
-    too_much = [server for server in plans if used[server] > gpu_bytes]
-    if not too_much:
-        return
     found = ", ".join(
-        f"{which} {speculation_name(speculation)} {used[speculation, which] / 1e9:.1f} GB"
-        for speculation, which in too_much
+        f"{which} {speculation_name(how)} {num_bytes / 1e9:.1f} GB"
+        for (how, which), num_bytes in used.items()
+        if num_bytes > gpu_bytes
     )
+    if not found:
+        return
     fitting = [make_plan(plan.model, replace(plan.scenario, mem_fraction_static=None)) for plan in plans.values()]
     lowest = min(plan.mem_fraction_static for plan in fitting)
     remedy = f"lower it to {lowest:g}" if min(plan.left_bytes for plan in fitting) >= 0 else "use more GPUs"

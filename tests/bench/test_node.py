@@ -230,8 +230,8 @@ def test_more_memory_than_a_gpu_has_is_said_before_a_server_starts(tmp_path):
         require_memory(spec, both, h200)
     with pytest.raises(ConfigError, match=r"planned are ours none .* of .*42\.9; use more GPUs"):
         require_memory(spec, both[:1], 40 * GIB)
-    sized = make_spec(parse(*argv, f"{flags} --max-total-tokens 200000"), folder)
-    require_memory(sized, both, h200)
+    for size in ("--max-total-tokens 200000", "--max-total-tokens=200000"):
+        require_memory(make_spec(parse(*argv, f"{flags} {size}"), folder), both, h200)
 
 
 def test_what_a_server_reports():

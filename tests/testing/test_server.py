@@ -79,8 +79,6 @@ def test_an_interrupt_ends_the_server(tmp_path, number):
     script = f"""
 import signal
 from pathlib import Path
-from sglang_glm52.testing import server
-from sglang_glm52.testing.engine import EngineError, run_engine
 from sglang_glm52.testing.process_group import interrupted_by
 from sglang_glm52.testing.server import running_server
 command = {[sys.executable, str(FAKE), str(port), "hanging", str(tmp_path / "child")]!r}
@@ -123,15 +121,17 @@ def test_a_port_is_taken_if_one_is_that_the_host_derives_from_it(monkeypatch):
 
 def test_engines_get_ports_of_their_own(monkeypatch, tmp_path):
     ports = []
+    with contextlib.ExitStack() as running:
 
-    def run(command, **_):
-        ports.append(json.loads(Path(command[3]).read_text())["engine"]["port"])
-        return SimpleNamespace(returncode=1, stdout="", stderr="")
+        def run(command, **_):
+            ports.append(json.loads(Path(command[3]).read_text())["engine"]["port"])
+            running.enter_context(socket.socket()).bind(("127.0.0.1", ports[-1]))
+            return SimpleNamespace(returncode=1, stdout="", stderr="")
 
-    monkeypatch.setattr(subprocess, "run", run)
-    for _ in range(3):
-        with pytest.raises(EngineError):
-            run_engine(tmp_path, [], device="cpu")
+        monkeypatch.setattr(subprocess, "run", run)
+        for _ in range(3):
+            with pytest.raises(EngineError):
+                run_engine(tmp_path, [], device="cpu")
     assert len(set(ports)) == 3
 
 
