@@ -105,8 +105,15 @@ class Settings:
         "fused",
         one_of("fused", "host"),
         "fused or host",
-        "between projections and attention of a decode step, where `sparse_attention` is fused: fused is this "
-        "package's kernels, two launches a layer, host SGLang's eight or nine",
+        "between the projections of a decode step, where `sparse_attention` is fused: fused is this package's kernels, "
+        "three launches a layer beside attention, host SGLang's nine or ten",
+    )
+    router: str = variable(
+        "fused",
+        one_of("fused", "host"),
+        "fused or host",
+        "router logits and the choice of experts for at most 16 tokens on CUDA: fused is this package's two kernels, "
+        "host cuBLAS and SGLang's choice",
     )
     prefill_rows: str = variable(
         "shared",

@@ -1,9 +1,10 @@
-"""What a decode step does between its projections and attention in two launches a layer: CUDA, an FP8 cache, few heads.
+"""A decode step between its projections in four launches a layer, attention among them: CUDA, an FP8 cache, few heads.
 
-The host launches eight or nine kernels there: norms, rotary parts, quantising and storing the latent, the absorbed
-query and its copies; and eight more on a layer with an indexer, for which there is one. `kernels/mla_prologue` gives
-the host's results to the bit, but for sums of the absorbed query in another order, and `kernels/sparse_mla` attends to
-what it has stored. Verification and draft-extend are decode steps of several tokens a request.
+The host launches some twelve kernels there: norms, rotary parts, quantising and storing the latent, the absorbed query
+and its copies, attention, the values; and eight more on a layer with an indexer, for which there is one. Results of
+`kernels/mla_prologue` are the host's to the bit, but for sums of the absorbed query in another order,
+`kernels/sparse_mla` attends to what it has stored, and `kernels/head_linear` makes values of that. Verification and
+draft-extend are decode steps of several tokens a request.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from sglang.srt.model_executor.forward_context import get_attn_backend, get_toke
 
 from sglang_glm52.attention.few_heads import is_attended_here
 from sglang_glm52.env import settings
+from sglang_glm52.kernels.head_linear import head_linear
 from sglang_glm52.kernels.mla_prologue.kernel import absorbed_query, mla_prologue
 from sglang_glm52.kernels.sparse_mla import sparse_mla
 
@@ -67,3 +69,8 @@ def attend(
     cache = get_token_to_kv_pool().get_key_buffer(attention.layer_id)
     scale = attention.attn_mqa.scaling
     return sparse_mla(query[..., :rank], query[..., rank:], cache, slots.contiguous(), scale)
+
+
+def values(attention: Glm52Attention, attended: torch.Tensor) -> torch.Tensor:
+    """[num_tokens, heads, kv_lora] -> [num_tokens, heads * v]."""
+    return head_linear(attended, attention.w_vc.transpose(1, 2)).flatten(1)

@@ -30,7 +30,7 @@ _PATTERNS: tuple[tuple[str, str], ...] = (
         r"fused_moe_kernel|GroupProblemShape|w4a8|m_grouped|grouped_gemm|moe_gemm|^(grouped_)?(gate_up|down)\b",
     ),
     ("activation, SiLU x up", r"act_and_mul|silu_and_mul|silu_mul"),
-    ("router top-k (8)", r"grouped_topk|fused_gate|topkGating|biased_topk"),
+    ("router top-k (8)", r"grouped_topk|fused_gate|topkGating|biased_topk|^choose_experts\b"),
     ("FP8 quantisation of activations", r"per_token_group_quant|per_token_quant|quant_8bit|per_tensor_quant"),
     ("FP8 dense GEMMs", r"fp8_gemm|w8a8_block|block_fp8|^fp8_linear\b"),
     ("norms", r"rms_?norm|layer_?norm|LayerNorm|RMSNorm"),
@@ -40,7 +40,7 @@ _PATTERNS: tuple[tuple[str, str], ...] = (
     ),
     (
         "cuBLAS GEMMs (absorb, router, head)",
-        r"nvjet|cublas|gemv|splitKreduce|cutlass.*[Gg]emm|sm90_xmma|gemm|^absorbed_query\b",
+        r"nvjet|cublas|gemv|splitKreduce|cutlass.*[Gg]emm|sm90_xmma|gemm|^(absorbed_query|head_linear|router_logits)\b",
     ),
     (
         "speculation, trees and slots",

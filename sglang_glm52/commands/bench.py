@@ -7,10 +7,12 @@ import argparse
 from sglang_glm52.bench import moe, node, shard, window
 from sglang_glm52.bench import parser as parser_bench
 from sglang_glm52.kernels.fp8_linear import bench as linear_bench
+from sglang_glm52.kernels.head_linear import bench as values_bench
 from sglang_glm52.kernels.index_topk import bench as topk_bench
 from sglang_glm52.kernels.int4_quantize import bench as quantize_bench
 from sglang_glm52.kernels.mla_prologue import bench as prologue_bench
 from sglang_glm52.kernels.request_tables import bench as tables_bench
+from sglang_glm52.kernels.router import bench as router_bench
 from sglang_glm52.kernels.sparse_mla import bench as attention_bench
 
 BENCHES = {
@@ -21,9 +23,11 @@ BENCHES = {
     "parser": (parser_bench, "tool-call parser: one long streamed argument, the host's parser against this one"),
     "prologue": (prologue_bench, "what lies between projections and attention: this package's kernels and SGLang's"),
     "quantize": (quantize_bench, "the quantiser's GPU kernel beside the same in plain torch"),
+    "router": (router_bench, "router logits and the choice of experts: this package's kernels and SGLang's"),
     "shard": (shard, "one rank of 8: decode step, prefill or EAGLE round, the host's model class against this one's"),
     "tables": (tables_bench, "the GPU kernel that plans a pass of a round of speculation"),
     "topk": (topk_bench, "the indexer's top-k: this package's, FlashInfer's, sgl_kernel's and torch's"),
+    "values": (values_bench, "attended latents to values, a matrix a head: this package's kernel and cuBLAS"),
     "window": (window, "prompts of a million tokens on one rank of 8: first token, decode step and memory over time"),
 }
 

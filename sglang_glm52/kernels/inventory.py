@@ -53,6 +53,24 @@ KERNELS = (
         bench="glm52 bench linear",
     ),
     Kernel(
+        name="head_linear",
+        computes="A linear layer of its own for each head, bf16: what attention found in latents, "
+        "to values. One launch.",
+        implementations=(
+            Implementation(
+                function="fused:head_linear_fused",
+                language="CUDA C++, compiled when first used",
+                use="decode steps, verification and draft-extend, where `mla_prologue` is used",
+                gpus="sm_90a (H100, H200, H20)",
+                tests="kernels/test_head_linear.py",
+            ),
+        ),
+        choice="There is one, for at most 16 tokens; more are cuBLAS's, all with SGLANG_GLM52_DECODE_PROLOGUE=host.",
+        bound="Equal arguments give equal bits, and a token's results do not depend on the others. Against the "
+        "reference float32 sums in another order, rounded to bf16.",
+        bench="glm52 bench values",
+    ),
+    Kernel(
         name="int4_experts",
         computes="The routed experts of one layer on one rank: quantise each token to FP8, gate and up projection, "
         "SiLU, quantise again, down projection, sum by router weight. int4 weights with a bf16 scale for each 128 "
@@ -98,6 +116,24 @@ KERNELS = (
         bound="SGLang's results to the bit, but for sums of the absorbed query in another order; against the reference "
         "neighbours in bf16 and e4m3, where float32 sums differ.",
         bench="glm52 bench prologue",
+    ),
+    Kernel(
+        name="router",
+        computes="The router of a mixture of experts: logits in float32, and the experts of largest sigmoid score plus "
+        "correction bias, weighed by the score. Two launches.",
+        implementations=(
+            Implementation(
+                function="fused:router_fused",
+                language="CUDA C++, compiled when first used",
+                use="decode steps and verification of at most 16 tokens",
+                gpus="sm_90a (H100, H200, H20)",
+                tests="kernels/test_router.py",
+            ),
+        ),
+        choice="There is one, for at most 16 tokens; SGLANG_GLM52_ROUTER=host leaves them to cuBLAS and SGLang.",
+        bound="Equal arguments give equal bits, and a token's results do not depend on the others. Logits are float32 "
+        "sums in another order than the reference's; of equal scores the first expert is chosen, as by the host.",
+        bench="glm52 bench router",
     ),
     Kernel(
         name="sparse_mla",

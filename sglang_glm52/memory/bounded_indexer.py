@@ -33,6 +33,7 @@ from sglang_glm52.memory.block_pool import in_block
 from sglang_glm52.memory.index_selection import BestSoFar, encode, select
 from sglang_glm52.memory.score_pieces import TILE_ROWS, Piece, cut_batch, key_bytes, score_bytes
 from sglang_glm52.memory.shared_rows import is_shared_out, own_rows
+from sglang_glm52.models.router import logits_in_float32
 
 Keys = tuple[torch.Tensor, torch.Tensor]  # [positions, index_dim] FP8 and their scales [positions] float32
 
@@ -71,7 +72,7 @@ class BoundedIndexer(Indexer):
         q_fp8, weights = index_prologue(
             self.wq_b(q_lora)[0].unflatten(-1, (self.n_heads, self.head_dim)),
             self.wk(x)[0],
-            torch.mm(x, self.weights_proj.weight.t(), out_dtype=torch.float32),
+            logits_in_float32(x, self.weights_proj.weight),
             self.k_norm.weight,
             self.k_norm.bias,
             self.k_norm.variance_epsilon,

@@ -157,7 +157,7 @@ class Glm52Attention(nn.Module):
         if fused_decode.is_fused(forward_batch, len(latent)):
             q_latent = fused_decode.norm_and_store(self, latent, positions, forward_batch)
             q, selection = self._query_and_selection(positions, hidden_states, forward_batch, q_latent, selection)
-            out = self._values(fused_decode.attend(self, q, positions, selection))
+            out = fused_decode.values(self, fused_decode.attend(self, q, positions, selection))
             return self.o_proj(out)[0], selection
         q_latent, kv_latent, k_pe = latent.split([self.arch.q_lora_rank, *self.kv_dims], dim=-1)
         if _prefers_dense():

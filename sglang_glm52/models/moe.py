@@ -1,8 +1,6 @@
-"""Feed-forward blocks of GLM-5.2: the dense MLP, the router and the mixture of experts."""
+"""Feed-forward blocks of GLM-5.2: the dense MLP and the mixture of experts."""
 
 from __future__ import annotations
-
-from functools import partial
 
 import torch
 from sglang.srt.distributed import (
@@ -13,7 +11,7 @@ from sglang.srt.layers.activation import SiluAndMul
 from sglang.srt.layers.linear import MergedColumnParallelLinear, RowParallelLinear
 from sglang.srt.layers.moe import get_moe_a2a_backend, should_skip_post_experts_all_reduce
 from sglang.srt.layers.moe.ep_moe.layer import get_moe_impl_class
-from sglang.srt.layers.moe.topk import TopK, TopKOutput
+from sglang.srt.layers.moe.topk import TopKOutput
 from sglang.srt.layers.moe.utils import RoutingMethodType
 from sglang.srt.layers.quantization.base_config import QuantizationConfig
 from sglang.srt.model_executor.cuda_graph_runner import get_is_capture_mode
@@ -22,6 +20,7 @@ from torch import nn
 
 from sglang_glm52.arch import Glm52Arch
 from sglang_glm52.errors import ConfigError
+from sglang_glm52.models.router import ExpertChoice, Glm52Router
 
 
 class Glm52MLP(nn.Module):
@@ -59,46 +58,6 @@ class Glm52MLP(nn.Module):
         gate_up, _ = self.gate_up_proj(x)
         out, _ = self.down_proj(self.act(gate_up), skip_all_reduce=skip_all_reduce)
         return out
-
-
-class Glm52Router(nn.Module):
-    """Router scores in float32, as the model was trained (`moe_router_dtype: float32`)."""
-
-    def __init__(self, arch: Glm52Arch) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.empty(arch.num_experts, arch.hidden_size), requires_grad=False)
-        self.e_score_correction_bias = nn.Parameter(
-            torch.empty(arch.num_experts, dtype=torch.float32), requires_grad=False
-        )
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """[num_tokens, hidden] -> logits [num_tokens, num_experts] float32.
-
-        On a GPU the operands stay bf16 and the product is accumulated and returned in float32: rounding the result
-        to bf16 is what changes routings, not the bf16 inputs.
-        """
-        if x.is_cuda:
-            return torch.mm(x, self.weight.t(), out_dtype=torch.float32)
-        return torch.mm(x.float(), self.weight.float().t())
-
-
-def route(
-    bias: torch.Tensor, hidden_states: torch.Tensor, gating_output: torch.Tensor, topk: int, renormalize: bool
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Choose experts by sigmoid score plus correction bias, weigh them by the score alone ("noaux_tc", one group).
-
-    Args:
-        bias: [num_experts] float32. gating_output: router logits [num_tokens, num_experts] float32.
-
-    Returns:
-        Weights [num_tokens, topk] float32 and expert ids [num_tokens, topk] int32.
-    """
-    scores = gating_output.float().sigmoid()
-    ids = (scores + bias).topk(topk, dim=-1).indices
-    weights = scores.gather(1, ids)
-    if renormalize:
-        weights = weights / weights.sum(dim=-1, keepdim=True)
-    return weights, ids.to(torch.int32)
 
 
 def _experts_class(quant_config: QuantizationConfig | None) -> type[nn.Module]:
@@ -140,7 +99,7 @@ class Glm52MoE(nn.Module):
             inplace=False,  # the shared expert reads the same input on another stream
             prefix=add_prefix("experts", prefix),
         )
-        self.topk = self._build_topk(arch, layer_id, quant_config)
+        self.choice = ExpertChoice(arch, layer_id, quant_config, self.gate.e_score_correction_bias, self.experts)
         self.shared_experts = Glm52MLP(
             arch.hidden_size,
             arch.moe_intermediate_size * arch.num_shared_experts,
@@ -151,28 +110,12 @@ class Glm52MoE(nn.Module):
         # The host's CUDA kernels multiply by the scaling factor, its native CPU path leaves that to the model.
         self.scale_after_experts = 1.0 if is_cuda() else arch.routed_scaling_factor
 
-    def _build_topk(self, arch: Glm52Arch, layer_id: int, quant_config: QuantizationConfig | None) -> TopK:
-        kwargs = {"top_k": arch.num_experts_per_token, "layer_id": layer_id, "renormalize": arch.norm_topk_prob}
-        bias = self.gate.e_score_correction_bias
-        if not is_cuda():  # the host's CPU path compiles its routing with inductor: 40 s, and a C++ compiler
-            return TopK(custom_routing_function=partial(route, bias), **kwargs)
-        return TopK(
-            use_grouped_topk=True,
-            num_expert_group=arch.num_expert_groups,
-            topk_group=arch.topk_group,
-            correction_bias=bias,
-            quant_config=quant_config,
-            routed_scaling_factor=arch.routed_scaling_factor,
-            apply_routed_scaling_factor_on_output=self.experts.should_fuse_routed_scaling_factor_in_topk,
-            **kwargs,
-        )
-
     def forward(
         self, hidden_states: torch.Tensor, *, should_allreduce_fusion: bool, use_reduce_scatter: bool
     ) -> torch.Tensor:
         """[num_tokens, hidden] -> [num_tokens, hidden], reduced over TP unless the caller fuses that."""
         if hidden_states.shape[0] == 0:
-            out = self.experts(hidden_states, self.topk.empty_topk_output(hidden_states.device))
+            out = self.experts(hidden_states, self.choice.empty(hidden_states.device))
         elif self._overlaps():
             out = self._forward_overlapped(hidden_states)
         else:
@@ -187,18 +130,18 @@ class Glm52MoE(nn.Module):
         return self.alt_stream is not None and get_is_capture_mode()
 
     def _route(self, hidden_states: torch.Tensor) -> TopKOutput:
-        return self.topk(hidden_states, self.gate(hidden_states))
+        return self.choice(hidden_states, self.gate(hidden_states))
 
     def _forward_routed(self, hidden_states: torch.Tensor) -> torch.Tensor:
         out = self.experts(hidden_states, self._route(hidden_states))
         return out if self.scale_after_experts == 1.0 else out.mul_(self.scale_after_experts)
 
     def _forward_overlapped(self, hidden_states: torch.Tensor) -> torch.Tensor:
-        """Shared expert beside the routed ones: two branches of the captured CUDA graph."""
+        """Shared expert beside the routed ones, which take longer: two branches of the captured CUDA graph."""
         main = torch.cuda.current_stream()
         self.alt_stream.wait_stream(main)
-        shared = self.shared_experts(hidden_states)
         with torch.cuda.stream(self.alt_stream):
-            out = self._forward_routed(hidden_states)
+            shared = self.shared_experts(hidden_states)
+        out = self._forward_routed(hidden_states)
         main.wait_stream(self.alt_stream)
         return out.add_(shared)

@@ -14,11 +14,12 @@ from sglang.srt.model_executor.forward_batch_info import ForwardMode
 
 from sglang_glm52.attention import few_heads, fused_decode
 from sglang_glm52.env import Settings
+from sglang_glm52.kernels.head_linear import ref as heads
 from sglang_glm52.kernels.mla_prologue import ref as prologue
 from sglang_glm52.kernels.mla_prologue.kernel import ROPE
 from sglang_glm52.kernels.sparse_mla import ref as sparse
 
-HEADS, NOPE, RANK, Q_RANK = 8, 192, 512, 256
+HEADS, NOPE, RANK, Q_RANK, VALUES = 8, 192, 512, 256, 48
 ROWS, POSITIONS, NUM_SLOTS, TOPK, EPS, LAYER = 3, 40, 64, 128, 1e-5, 6
 
 
@@ -107,6 +108,7 @@ def test_a_step_is_attention_over_what_it_has_stored(backend, monkeypatch) -> No
     monkeypatch.setattr(fused_decode, "mla_prologue", prologue.mla_prologue)
     monkeypatch.setattr(fused_decode, "absorbed_query", prologue.absorbed_query)
     monkeypatch.setattr(fused_decode, "sparse_mla", sparse.sparse_mla)
+    monkeypatch.setattr(fused_decode, "head_linear", heads.head_linear)
     attention = SimpleNamespace(
         arch=SimpleNamespace(rms_norm_eps=EPS, kv_lora_rank=RANK),
         q_a_layernorm=SimpleNamespace(weight=1 + draw(Q_RANK, scale=0.1)),
@@ -116,6 +118,7 @@ def test_a_step_is_attention_over_what_it_has_stored(backend, monkeypatch) -> No
         num_local_heads=HEADS,
         layer_id=LAYER,
         w_kc=draw(HEADS, RANK, NOPE, scale=NOPE**-0.5).transpose(1, 2),
+        w_vc=draw(HEADS, VALUES, RANK, scale=RANK**-0.5).transpose(1, 2),
     )
     latent, q = draw(ROWS, Q_RANK + RANK + ROPE), draw(ROWS, HEADS, NOPE + ROPE)
     positions, slots = torch.tensor([5, 17, 39]), batch().out_cache_loc
@@ -139,3 +142,7 @@ def test_a_step_is_attention_over_what_it_has_stored(backend, monkeypatch) -> No
     scores = torch.cat([absorbed, turn(q[..., NOPE:])], dim=2) @ keys.T * 0.05
     want = scores.softmax(dim=2) @ keys[:, :RANK]
     assert ((got.float() - want).norm(dim=2) <= 0.05 * want.norm(dim=2)).all()
+    values = fused_decode.values(attention, got)
+    want = torch.einsum("thl,hlv->thv", got.float(), attention.w_vc.float()).flatten(1)
+    assert values.shape == (ROWS, HEADS * VALUES)
+    torch.testing.assert_close(values.float(), want, rtol=1e-2, atol=1e-3)

@@ -17,6 +17,9 @@ from sglang_glm52.kernels.fp8_linear import cases as linear_cases
 from sglang_glm52.kernels.fp8_linear import fp8_linear
 from sglang_glm52.kernels.fp8_linear import ref as linear_ref
 from sglang_glm52.kernels.fp8_linear.cases import Case as Layer
+from sglang_glm52.kernels.head_linear import cases as head_cases
+from sglang_glm52.kernels.head_linear import head_linear
+from sglang_glm52.kernels.head_linear import ref as head_ref
 from sglang_glm52.kernels.index_topk import cases as topk_cases
 from sglang_glm52.kernels.index_topk import index_topk
 from sglang_glm52.kernels.index_topk import ref as topk_ref
@@ -37,6 +40,9 @@ from sglang_glm52.kernels.mla_prologue.kernel import absorbed_query, index_prolo
 from sglang_glm52.kernels.request_tables import cases as table_cases
 from sglang_glm52.kernels.request_tables import ref as tables_ref
 from sglang_glm52.kernels.request_tables import request_tables
+from sglang_glm52.kernels.router import cases as router_cases
+from sglang_glm52.kernels.router import ref as router_ref
+from sglang_glm52.kernels.router import router
 from sglang_glm52.kernels.sparse_mla import cases as attention_cases
 from sglang_glm52.kernels.sparse_mla import ref as attention_ref
 from sglang_glm52.kernels.sparse_mla import sparse_mla
@@ -176,6 +182,22 @@ def test_tables(case: table_cases.Case) -> None:
     request_tables(got, *(each.cuda() for each in inputs), **sizes)
     for part in dataclasses.fields(want):
         assert torch.equal(getattr(got, part.name).cpu(), getattr(want, part.name)), part.name
+
+
+@pytest.mark.parametrize("case", head_cases.SMALL[1:], ids=str)
+def test_heads(case: head_cases.Case) -> None:
+    made = head_cases.make_inputs(case, seed=1, device="cpu")
+    want = head_ref.head_linear(made.x, made.weight).float()
+    got = head_linear(made.x.cuda(), made.weight.cuda()).cpu().float()
+    torch.testing.assert_close(got, want, rtol=2**-7, atol=1e-5)
+
+
+@pytest.mark.parametrize("case", router_cases.SMALL[1:], ids=str)
+def test_router(case: router_cases.Case) -> None:
+    made = router_cases.make_inputs(case, seed=1, device="cpu")
+    want = router_ref.router(made.x, made.weight, made.bias, case.topk, renormalize=True)
+    got = router(made.x.cuda(), made.weight.cuda(), made.bias.cuda(), case.topk, renormalize=True)
+    assert torch.equal(got[1].cpu(), want[1]) and (got[0].cpu() - want[0]).abs().max() < 1e-5
 
 
 @pytest.mark.parametrize(

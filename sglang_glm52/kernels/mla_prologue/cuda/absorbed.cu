@@ -22,23 +22,15 @@ __device__ __forceinline__ void multiply(
       : "r"(upper_0), "r"(lower_0), "r"(upper_1), "r"(lower_1), "r"(q_0), "r"(q_1));
 }
 
-// Weights pass the L1 cache by; ld.global.nc would let the assembler move them behind the wait.
-__device__ __forceinline__ uint4 load_streamed(const void* from) {
-  uint4 v;
-  asm volatile("ld.global.L1::no_allocate.L2::128B.v4.u32 {%0, %1, %2, %3}, [%4];"
-               : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w) : "l"(from) : "memory");
-  return v;
-}
-
 __device__ __forceinline__ void absorb(
     int part, const __nv_bfloat16* q, const __nv_bfloat16* w, int num_tokens, __nv_bfloat16* out, int lane) {
   const int head = part / TILES, row = part % TILES * ROWS, g = lane / 4, t = lane % 4;
-  const __nv_bfloat16* from = w + static_cast<int64>(head * LATENT + row + g) * NOPE + t * PER_LOAD;
+  const uint4* from = reinterpret_cast<const uint4*>(w + static_cast<int64>(head * LATENT + row + g) * NOPE) + t;
   uint4 upper[CHUNKS], lower[CHUNKS];
 #pragma unroll
   for (int i = 0; i < CHUNKS; ++i) {
-    upper[i] = load_streamed(from + i * CHUNK);
-    lower[i] = load_streamed(from + 8 * NOPE + i * CHUNK);
+    upper[i] = load_streamed(from + i * (CHUNK / PER_LOAD));
+    lower[i] = load_streamed(from + NOPE + i * (CHUNK / PER_LOAD));  // 8 rows further: NOPE / 8 vectors each
   }
   take_turn();
   uint4 values[TOKEN_TILES][CHUNKS];

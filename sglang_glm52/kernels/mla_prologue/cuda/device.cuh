@@ -4,16 +4,9 @@
 
 #include <cuda_bf16.h>
 
-#include "launch.cuh"
+#include "few_tokens.cuh"
 
 using int64 = long long;
-
-// From here on the kernel may read what its predecessor wrote and write what that read, and its successor may start. Not
-// earlier: kernels of others read what comes from two kernels ahead without waiting.
-__device__ __forceinline__ void take_turn() {
-  wait_for_predecessor();
-  let_successor_start();
-}
 
 // a / b by a reciprocal that is not rounded correctly: Triton's `/`.
 __device__ __forceinline__ float approximate_quotient(float a, float b) {

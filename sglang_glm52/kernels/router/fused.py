@@ -1,0 +1,75 @@
+"""The router in CUDA C++ (folder cuda), one launch for the logits and one for the choice.
+
+The first call with a shape compiles or loads a kernel: make it before a CUDA graph is captured. The number of tokens is
+no part of it, but for `router_logits`, which has kernels for 1, for 2 and for more.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from sglang_glm52.kernels.cuda_source import Macros, load
+from sglang_glm52.kernels.router.kernel import MAX_TOKENS, check_choice, check_logits
+
+CUDA = Path(__file__).with_name("cuda")
+LOGIT_THREADS, LOGIT_ROWS = 256, 2  # of a block; GLM-5.2's 256 experts are 128 blocks
+MOST_TOGETHER = 4  # tokens of which a thread has its share on the way at once
+CHOICE_WARPS = 4  # of a block, a token each
+
+
+def router_fused(
+    x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, topk: int, *, renormalize: bool
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """See `kernel.router`: the same arguments, results and errors."""
+    return choose_experts_fused(router_logits_fused(x, weight), bias, topk, renormalize=renormalize)
+
+
+def router_logits_fused(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    """See `kernel.router_logits`: the same arguments, result and errors."""
+    check_logits(x, weight)
+    num_tokens, num_experts = x.shape[0], weight.shape[0]
+    logits = x.new_empty(num_tokens, num_experts, dtype=torch.float32)
+    if num_tokens:
+        kernel = load(CUDA / "logits.cu", ("router_logits",), logit_macros(x.shape[1], num_tokens), x.device)
+        kernel["router_logits"].launch(
+            (num_experts // LOGIT_ROWS, 1),
+            LOGIT_THREADS,
+            0,
+            (x, weight, num_tokens, num_experts, logits),
+            stream=torch.cuda.current_stream(x.device).cuda_stream,
+        )
+    return logits
+
+
+def choose_experts_fused(
+    logits: torch.Tensor, bias: torch.Tensor, topk: int, *, renormalize: bool
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """See `kernel.choose_experts`: the same arguments, results and errors."""
+    check_choice(logits, bias, topk)
+    num_tokens, num_experts = logits.shape
+    weights = logits.new_empty(num_tokens, topk)
+    experts = torch.empty_like(weights, dtype=torch.int32)
+    if num_tokens:
+        kernel = load(CUDA / "choice.cu", ("choose_experts",), choice_macros(num_experts, topk), logits.device)
+        kernel["choose_experts"].launch(
+            (-(-num_tokens // CHOICE_WARPS), 1),
+            CHOICE_WARPS * 32,
+            0,
+            (logits, bias, num_tokens, int(renormalize), weights, experts),
+            stream=torch.cuda.current_stream(logits.device).cuda_stream,
+        )
+    return weights, experts
+
+
+def logit_macros(hidden: int, num_tokens: int) -> Macros:
+    """What logits.cu is compiled with."""
+    together = next(count for count in (1, 2, MOST_TOGETHER) if count >= min(num_tokens, MOST_TOGETHER))
+    sizes = (("THREADS", LOGIT_THREADS), ("ROWS", LOGIT_ROWS), ("MAX_TOKENS", MAX_TOKENS))
+    return (("HIDDEN", hidden), ("TOGETHER", together), *sizes)
+
+
+def choice_macros(num_experts: int, topk: int) -> Macros:
+    """What choice.cu is compiled with."""
+    return (("EXPERTS", num_experts), ("TOPK", topk), ("WARPS", CHOICE_WARPS))
