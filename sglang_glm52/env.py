@@ -112,7 +112,7 @@ class Settings:
         "fused",
         one_of("fused", "host"),
         "fused or host",
-        "router logits and the choice of experts for at most 16 tokens on CUDA: fused is this package's two kernels, "
+        "router logits and the choice of experts for at most 32 tokens on CUDA: fused is this package's two kernels, "
         "host cuBLAS and SGLang's choice",
     )
     prefill_rows: str = variable(
@@ -120,7 +120,7 @@ class Settings:
         one_of("shared", "all"),
         "shared or all",
         "whether each GPU of attention TP selects positions for its share of a long prefill's rows, or every GPU for "
-        "all of them; with FlashMLA's prefill kernel attention is shared out too (docs/memory.md)",
+        "all of them, and attends with all heads for those rows (docs/memory.md)",
     )
     logits_mib: int = variable(
         1088,

@@ -125,12 +125,12 @@ KERNELS = (
             Implementation(
                 function="fused:router_fused",
                 language="CUDA C++, compiled when first used",
-                use="decode steps and verification of at most 16 tokens",
+                use="decode steps and verification of at most 32 tokens",
                 gpus="sm_90a (H100, H200, H20)",
                 tests="kernels/test_router.py",
             ),
         ),
-        choice="There is one, for at most 16 tokens; SGLANG_GLM52_ROUTER=host leaves them to cuBLAS and SGLang.",
+        choice="There is one, for at most 32 tokens; SGLANG_GLM52_ROUTER=host leaves them to cuBLAS and SGLang.",
         bound="Equal arguments give equal bits, and a token's results do not depend on the others. Logits are float32 "
         "sums in another order than the reference's; of equal scores the first expert is chosen, as by the host.",
         bench="glm52 bench router",

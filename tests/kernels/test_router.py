@@ -63,9 +63,9 @@ def test_a_bias_below_every_score_is_ordered_too() -> None:
 
 
 def test_a_token_does_not_depend_on_the_others() -> None:
-    inputs = make_inputs(Case(16, 6144, 256, 8, ""), seed=3, device="cuda")
+    inputs = make_inputs(Case(32, 6144, 256, 8, ""), seed=3, device="cuda")
     together = router_logits(inputs.x, inputs.weight)
-    for count in (1, 2, 3, 7):
+    for count in (1, 3, 8, 9, 31):
         assert torch.equal(router_logits(inputs.x[:count], inputs.weight), together[:count])
 
 
@@ -96,11 +96,10 @@ def test_equal_arguments_give_equal_bits_alone_and_in_a_graph() -> None:
     ("change", "words"),
     [
         ({"x": lambda x: x.float()}, "x is torch.float32"),
-        ({"x": lambda x: x.repeat(5, 1)}, "at most 16 tokens"),
+        ({"x": lambda x: x.repeat(9, 1)}, "at most 32 tokens"),
         ({"x": lambda x: x[:, :512]}, r"weight is torch.bfloat16 \(256, 6144\); expected torch.bfloat16 \(256, 512\)"),
         ({"x": lambda x: x.T.contiguous().T}, "x has strides"),
         ({"x": lambda x: x.cpu()}, "expected one GPU for all"),
-        ({"weight": lambda w: w[:255]}, "255 experts; expected an even number"),
         ({"weight": lambda w: w.cpu()}, "weight is on cpu"),
         ({"bias": lambda b: b.bfloat16()}, "bias is torch.bfloat16"),
         ({"bias": lambda b: b[:8]}, r"expected torch.float32 \(256,\)"),

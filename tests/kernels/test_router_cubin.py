@@ -9,7 +9,14 @@ import cubins
 import pytest
 
 from sglang_glm52.kernels.cuda_source import compile_cubin
-from sglang_glm52.kernels.router.fused import CUDA, LOGIT_ROWS, LOGIT_THREADS, choice_macros, logit_macros
+from sglang_glm52.kernels.router.fused import (
+    CUDA,
+    LOGIT_ROWS,
+    LOGIT_SPLITS,
+    LOGIT_THREADS,
+    choice_macros,
+    logit_macros,
+)
 
 HIDDEN = 6144
 
@@ -22,7 +29,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         yield path
 
 
-@pytest.mark.parametrize("num_tokens", [1, 2, 16])
+@pytest.mark.parametrize("num_tokens", [1, 16, 32])
 def test_weights_are_on_their_way_before_the_kernel_waits(num_tokens: int, folder: Path) -> None:
     """All in registers, none of which spills."""
     path = folder / "kernel.cubin"
@@ -30,7 +37,7 @@ def test_weights_are_on_their_way_before_the_kernel_waits(num_tokens: int, folde
     [used] = cubins.resources(path).values()
     assert used["STACK"] == used["LOCAL"] == 0, used
     before, after = cubins.code(path).split("ACQBULK")
-    assert len(re.findall(r"\bLDG\.E\S*\.128", before)) == LOGIT_ROWS * HIDDEN // 8 // LOGIT_THREADS
+    assert len(re.findall(r"\bLDG\.E\S*\.128", before)) == LOGIT_ROWS * HIDDEN // 8 // LOGIT_SPLITS // LOGIT_THREADS
     assert "PREEXIT" in after
 
 

@@ -13,13 +13,10 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from sglang.srt.layers.dp_attention import get_attention_tp_group, get_attention_tp_size
+from sglang.srt.layers.dp_attention import get_attention_tp_group
 
 from sglang_glm52.attention.row_exchange import own_rows, to_heads, to_rows
-from sglang_glm52.env import settings
-from sglang_glm52.host.served_model import serves_glm52
-
-MIN_ROWS = 1024  # a batch of fewer is over before its queries are exchanged
+from sglang_glm52.attention.row_sharing import is_shared_out
 
 
 def attend(
@@ -39,18 +36,9 @@ def attend(
     Returns:
         [rows, heads of a rank, v_head_dim].
     """
-    if not _is_shared_out(q_all):
+    if not is_shared_out(q_all):
         return original(self, q_all, kv_cache, v_head_dim, page_table_1, sm_scale)
     group = get_attention_tp_group().device_group
     rows = to_rows(q_all, group)
     attended = original(self, rows, kv_cache, v_head_dim, own_rows(page_table_1, group, fill=-1), sm_scale)
     return to_heads(attended, len(q_all), group)
-
-
-def _is_shared_out(q_all: torch.Tensor) -> bool:
-    """The same on every rank of the group, which have the same batch."""
-    if settings().prefill_rows == "all" or len(q_all) < MIN_ROWS or get_attention_tp_size() == 1:
-        return False
-    if q_all.is_cuda and torch.cuda.is_current_stream_capturing():  # a decode step of as many rows
-        return False
-    return serves_glm52()

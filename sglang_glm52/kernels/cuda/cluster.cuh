@@ -1,4 +1,4 @@
-// A cluster's blocks, and where they meet without writing anything.
+// A cluster's blocks: where they meet without writing anything, and numbers that they send each other.
 
 #pragma once
 
@@ -19,4 +19,46 @@ __device__ __forceinline__ void arrive_at_cluster() {
 __device__ __forceinline__ void wait_for_cluster() {
   __syncwarp();
   asm volatile("barrier.cluster.wait.aligned;" ::: "memory");
+}
+
+// A barrier in shared memory that opens once `store_remote` has written so many bytes to its block. One thread makes it
+// and then expects them, before it arrives at the cluster.
+using ByteBarrier = unsigned long long;
+
+__device__ __forceinline__ void make_barrier(ByteBarrier* barrier) {
+  asm volatile("mbarrier.init.shared::cta.b64 [%0], 1;" ::"r"(shared_address(barrier)) : "memory");
+  asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
+}
+
+__device__ __forceinline__ void expect_bytes(ByteBarrier* barrier, int bytes) {
+  asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(shared_address(barrier)), "r"(bytes)
+               : "memory");
+}
+
+__device__ __forceinline__ void wait_for_bytes(ByteBarrier* barrier) {
+  uint is_open;
+  do {
+    asm volatile(
+        "{.reg .pred p; mbarrier.try_wait.parity.acquire.cluster.shared::cta.b64 p, [%1], 0; selp.u32 %0, 1, 0, p;}"
+        : "=r"(is_open)
+        : "r"(shared_address(barrier))
+        : "memory");
+  } while (!is_open);
+}
+
+// `v` to the place of `to` in another block of the cluster, whose `barrier` is told of the four bytes. It needs no
+// fence, which a barrier of the cluster would: that takes longer than the sums.
+__device__ __forceinline__ void store_remote(float* to, ByteBarrier* barrier, int block, float v) {
+  asm volatile("st.async.shared::cluster.mbarrier::complete_tx::bytes.b32 [%0], %1, [%2];" ::"r"(
+                   remote_address(to, block)),
+               "r"(__float_as_uint(v)), "r"(remote_address(barrier, block))
+               : "memory");
+}
+
+// Two floats to a multiple of 8 bytes, in the same way.
+__device__ __forceinline__ void store_remote(float2* to, ByteBarrier* barrier, int block, float2 v) {
+  asm volatile("st.async.shared::cluster.mbarrier::complete_tx::bytes.v2.b32 [%0], {%1, %2}, [%3];" ::"r"(
+                   remote_address(to, block)),
+               "r"(__float_as_uint(v.x)), "r"(__float_as_uint(v.y)), "r"(remote_address(barrier, block))
+               : "memory");
 }

@@ -20,7 +20,7 @@ from sglang_glm52.kernels.int4_experts.weights import ExpertWeights, StaticScale
 
 FOLDER = Path(__file__).with_name("cuda")
 SOURCES = {"activations": ("prepare", "round_all_h"), "gate_up": ("gate_up",), "down": ("down",)}  # file -> kernels
-PREPARE_THREADS, ROUND_THREADS = 512, 256
+PREPARE_THREADS, ROUND_THREADS = 512, 128
 
 
 def int4_experts_decode(
@@ -120,7 +120,7 @@ def plan(
         min(tuning.most_items(inner, num_slots, num_experts), tuning.gate_blocks * num_multiprocessors(x.device)),
         tuning.gate_warps * 32,
         tuning.gate_up_bytes(num_slots, num_experts),
-        (weights.w13, weights.scale13, q, scale_x, topk_ids, *sizes, h, absmax_h),
+        (weights.w13, weights.scale13, weights.w2, q, scale_x, topk_ids, *sizes, h, absmax_h),
     )
     round_all_h = Launch(
         "activations",

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+
+from sglang_glm52.formats.int4_group import GROUP
 
 MAX_SLOTS = 2048  # num_tokens * topk: 256 tokens with 8 experts each
 _DOWN_SHARED_BYTES = 218 * 1024  # of the 227 KB of a Hopper block; what `down` declares statically comes on top
+_FEW_ITEMS = 132  # of two tiles, one a multiprocessor: twice as many of one tile are faster
+_ASKED_INNER = 4096  # of all units together: 12.6 MB of GLM-5.2's weights, a quarter of the L2 cache
 _FEWEST_DOWN_BLOCKS = 96  # of 132 multiprocessors: with fewer, smaller blocks are faster
 
 
@@ -17,7 +21,10 @@ class Tuning:
     gate_tiles: int = 2  # an item of `gate_up` is 8 * gate_tiles values of h for up to 8 slots
     gate_stages: int = 2  # pairs of groups of 128 inputs on their way to each warp
     gate_blocks: int = 2  # on one multiprocessor
+    gate_registers: int = 120  # of a thread
+    gate_asked: int = 16  # units, of whose part of `down` the L2 cache is asked for: those that its warps begin with
     down_warps: int = 16
+    down_registers: int = 120  # of a thread: beside a block of `down` one of `round_all_h` fits on a multiprocessor
     down_tiles: int = 3  # 16 rows each: what a block of `down` computes
     down_groups: int = 2  # of 128 inputs, that a warp takes at once
 
@@ -45,8 +52,13 @@ class Tuning:
 
 def choose_tuning(hidden: int, inner: int, num_slots: int) -> Tuning:
     """For weights of these sizes and num_tokens * topk."""
-    groups = 2 if inner == 256 else 1  # two at once only where no sums must be kept from step to step
-    choices = [Tuning(down_tiles=tiles, down_groups=groups) for tiles in (3, 2, 1)]
+    common = Tuning(
+        gate_tiles=1 if num_slots * inner <= _FEW_ITEMS * 16 else 2,
+        gate_registers=128 if hidden // GROUP % 2 else 120,  # an odd number of groups needs more than 120
+        gate_asked=min(16, _ASKED_INNER // inner),
+        down_groups=2 if inner == 256 else 1,  # two at once only where no sums must be kept from step to step
+    )
+    choices = [replace(common, down_tiles=tiles) for tiles in (3, 2, 1)]
     return next((tuning for tuning in choices if _is_good(tuning, hidden, num_slots)), choices[-1])
 
 

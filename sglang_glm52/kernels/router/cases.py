@@ -24,14 +24,15 @@ class Case:
 
 SMALL = (
     Case(0, 64, 32, 2, "no token"),
-    Case(1, 8, 2, 1, "two experts, one load"),
+    Case(1, 8, 1, 1, "one expert, one load"),
     Case(3, 256, 16, 4, "fewer experts than lanes"),
     Case(5, 2056, 40, 8, "a rest of inputs and of experts"),
-    Case(16, 512, 160, 6, "all tokens"),
+    Case(32, 512, 160, 6, "all tokens"),
+    Case(17, 2048, 17, 8, "one token and one expert more than fit before"),
     Case(7, 6152, 96, 32, "as many chosen as lanes"),
     Case(2, 1024, 1024, 8, "the most experts"),
 )
-GLM52 = tuple(Case(num_tokens, 6144, 256, 8, "GLM-5.2", timed=True) for num_tokens in (1, 2, 4, 8, 16))
+GLM52 = tuple(Case(num_tokens, 6144, 256, 8, "GLM-5.2", timed=True) for num_tokens in (1, 2, 4, 8, 16, 32))
 CASES = (*SMALL, *GLM52)
 
 

@@ -1,7 +1,7 @@
 """The router in CUDA C++ (folder cuda), one launch for the logits and one for the choice.
 
 The first call with a shape compiles or loads a kernel: make it before a CUDA graph is captured. The number of tokens is
-no part of it, but for `router_logits`, which has kernels for 1, for 2 and for more.
+no part of it, but for `router_logits`, which has kernels for up to 8, 16 and 32.
 """
 
 from __future__ import annotations
@@ -11,11 +11,12 @@ from pathlib import Path
 import torch
 
 from sglang_glm52.kernels.cuda_source import Macros, load
-from sglang_glm52.kernels.router.kernel import MAX_TOKENS, check_choice, check_logits
+from sglang_glm52.kernels.router.kernel import check_choice, check_logits
 
 CUDA = Path(__file__).with_name("cuda")
-LOGIT_THREADS, LOGIT_ROWS = 256, 2  # of a block; GLM-5.2's 256 experts are 128 blocks
-MOST_TOGETHER = 4  # tokens of which a thread has its share on the way at once
+LOGIT_THREADS, LOGIT_SPLITS = 256, 8  # of a block; blocks that share out the inputs of 16 experts
+LOGIT_ROWS, LOGIT_COLUMNS = 16, 8  # experts and tokens of one product
+TOKEN_TILES = (1, 2, 4)  # of 8 tokens, for which there are kernels
 CHOICE_WARPS = 4  # of a block, a token each
 
 
@@ -34,7 +35,7 @@ def router_logits_fused(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
     if num_tokens:
         kernel = load(CUDA / "logits.cu", ("router_logits",), logit_macros(x.shape[1], num_tokens), x.device)
         kernel["router_logits"].launch(
-            (num_experts // LOGIT_ROWS, 1),
+            (-(-num_experts // LOGIT_ROWS) * LOGIT_SPLITS, 1),
             LOGIT_THREADS,
             0,
             (x, weight, num_tokens, num_experts, logits),
@@ -65,9 +66,8 @@ def choose_experts_fused(
 
 def logit_macros(hidden: int, num_tokens: int) -> Macros:
     """What logits.cu is compiled with."""
-    together = next(count for count in (1, 2, MOST_TOGETHER) if count >= min(num_tokens, MOST_TOGETHER))
-    sizes = (("THREADS", LOGIT_THREADS), ("ROWS", LOGIT_ROWS), ("MAX_TOKENS", MAX_TOKENS))
-    return (("HIDDEN", hidden), ("TOGETHER", together), *sizes)
+    tiles = next(count for count in TOKEN_TILES if count * LOGIT_COLUMNS >= num_tokens)
+    return (("HIDDEN", hidden), ("TOKEN_TILES", tiles))
 
 
 def choice_macros(num_experts: int, topk: int) -> Macros:

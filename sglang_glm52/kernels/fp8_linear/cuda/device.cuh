@@ -28,34 +28,3 @@ __device__ __forceinline__ float approximate_reciprocal(float v) {
   asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(reciprocal) : "f"(v));
   return reciprocal;
 }
-
-// A barrier in shared memory that opens once `store_remote` has written so many bytes to its block. By one thread,
-// before it arrives at the cluster.
-using ByteBarrier = unsigned long long;
-
-__device__ __forceinline__ void expect_bytes(ByteBarrier* barrier, int bytes) {
-  asm volatile("mbarrier.init.shared::cta.b64 [%0], 1;" ::"r"(shared_address(barrier)) : "memory");
-  asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
-  asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(shared_address(barrier)), "r"(bytes)
-               : "memory");
-}
-
-__device__ __forceinline__ void wait_for_bytes(ByteBarrier* barrier) {
-  uint is_open;
-  do {
-    asm volatile(
-        "{.reg .pred p; mbarrier.try_wait.parity.acquire.cluster.shared::cta.b64 p, [%1], 0; selp.u32 %0, 1, 0, p;}"
-        : "=r"(is_open)
-        : "r"(shared_address(barrier))
-        : "memory");
-  } while (!is_open);
-}
-
-// `v` to the place of `to` in another block of the cluster, whose `barrier` is told of the four bytes. It needs no
-// fence, which a barrier of the cluster would: that takes longer than the sums.
-__device__ __forceinline__ void store_remote(float* to, ByteBarrier* barrier, int block, float v) {
-  asm volatile("st.async.shared::cluster.mbarrier::complete_tx::bytes.b32 [%0], %1, [%2];" ::"r"(
-                   remote_address(to, block)),
-               "r"(__float_as_uint(v)), "r"(remote_address(barrier, block))
-               : "memory");
-}

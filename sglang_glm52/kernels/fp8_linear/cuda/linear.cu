@@ -122,6 +122,7 @@ extern "C" __global__ void __cluster_dims__(SPLITS, 1, 1) __launch_bounds__(THRE
       int num_columns = 0;
       for (int part = rank; part < PARTS; part += SPLITS)
         num_columns += min(num_tokens - part % TOKEN_TILES * COLUMNS, COLUMNS);
+      make_barrier(&sums_are_here);
       expect_bytes(&sums_are_here, num_columns * ROWS * SPLITS * K_WARPS * static_cast<int>(sizeof(float)));
     }
     arrive_at_cluster();

@@ -34,6 +34,11 @@ __device__ __forceinline__ void wait_for_copies() {
   asm volatile("cp.async.wait_group %0;" ::"n"(NUM_BATCHES_IN_FLIGHT) : "memory");
 }
 
+// Asks the L2 cache for `bytes`, a multiple of 16, from an address that is one too; nothing waits for them.
+__device__ __forceinline__ void ask_l2(const void* from, uint bytes) {
+  asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"(__cvta_generic_to_global(from)), "r"(bytes) : "memory");
+}
+
 // Weights are read once: they pass the L1 cache by.
 __device__ __forceinline__ uint4 load_streamed(const void* from) {
   uint4 v;

@@ -1,5 +1,5 @@
 // out = factor * sum over a token's slots of weight * (w2 @ h).
-// Macros: HIDDEN, INNER, DOWN_WARPS, DOWN_TILES, DOWN_GROUPS.
+// Macros: HIDDEN, INNER, DOWN_WARPS, DOWN_TILES, DOWN_GROUPS, DOWN_REGISTERS.
 
 #include "fp8.cuh"
 #include "routing.cuh"
@@ -13,7 +13,7 @@ static_assert(INNER % (GROUP * DOWN_GROUPS) == 0 && HIDDEN % DOWN_ROWS == 0);
 // A block computes DOWN_ROWS outputs of every token. Its warps share out the units, and have the weights of the next on
 // their way while they compute one. A product times the router's weight goes to a place of its own in shared memory.
 // The sums are made at the end, so their order is that of the slots.
-extern "C" __global__ void __launch_bounds__(DOWN_THREADS, 1) down(
+extern "C" __global__ void __maxnreg__(DOWN_REGISTERS) down(
     const signed char* w2,      // [num_experts, HIDDEN, INNER / 2]
     const bf16* scale2,         // [num_experts, INNER / 128, HIDDEN]
     const uint4* h,             // [num_slots, INNER] e4m3 values as fp16 in the order of `position`

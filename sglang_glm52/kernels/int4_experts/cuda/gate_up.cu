@@ -1,5 +1,5 @@
 // h = silu(gate) * up, where (gate, up) = w13 @ x.
-// Macros: HIDDEN, INNER, GATE_WARPS, GATE_TILES, GATE_STAGES, GATE_BLOCKS.
+// Macros: HIDDEN, INNER, GATE_WARPS, GATE_TILES, GATE_STAGES, GATE_REGISTERS, GATE_ASKED.
 
 #include "routing.cuh"
 
@@ -12,9 +12,10 @@ constexpr int GATE_THREADS = GATE_WARPS * 32;
 
 // A block computes items: 8 * GATE_TILES values of h for the slots of one unit. In a tile rows 0..7 are of gate, 8..15
 // the matching ones of up. The warps share out pairs of groups of inputs, and load ahead beyond the end of an item.
-extern "C" __global__ void __launch_bounds__(GATE_THREADS, GATE_BLOCKS) gate_up(
+extern "C" __global__ void __maxnreg__(GATE_REGISTERS) gate_up(
     const signed char* w13,  // [num_experts, 2 * INNER, HIDDEN / 2]
     const bf16* scale13,     // [num_experts, HIDDEN / 128, 2 * INNER]
+    const signed char* w2,   // [num_experts, HIDDEN, INNER / 2], which `down` reads next
     const __half* q,         // [num_tokens, HIDDEN], from `prepare`
     const float* scale_x,    // [num_tokens]
     const int* topk_ids,     // [num_slots]
@@ -97,6 +98,15 @@ extern "C" __global__ void __launch_bounds__(GATE_THREADS, GATE_BLOCKS) gate_up(
       for (int i = 0; i < 4; ++i) sum[tile][i] = fmaf(i < 2 ? gate_scale : up_scale, acc[i], sum[tile][i]);
     }
   };
+  // While a block finishes its last item, and until `down` asks for its first weights, memory would have nothing to do:
+  // the L2 cache is asked for those of the units that the warps of `down` begin with, each block for a slice of each.
+  auto ask_for_w2 = [&](int first) {
+    constexpr int BYTES = HIDDEN * (INNER / 2), LINE = 128;
+    const int slice = (BYTES / LINE + gridDim.x - 1) / gridDim.x * LINE, begin = blockIdx.x * slice;
+    const int unit = first + lane * (GATE_WARPS - GATE_TILES);
+    if (unit < min(num_items / ITEMS, GATE_ASKED) && begin < BYTES)
+      ask_l2(w2 + static_cast<size_t>(units[unit].expert) * BYTES + begin, min(slice, BYTES - begin));
+  };
   uint4 even[4], odd[4];  // activations of a pair's groups, loaded as soon as those of the pair before are used up
   find_token(blockIdx.x);
   if (warp < NUM_PAIRS) {
@@ -137,7 +147,10 @@ extern "C" __global__ void __launch_bounds__(GATE_THREADS, GATE_BLOCKS) gate_up(
     for (int i = 0; i < GATE_TILES; ++i)
       partial[half][warp][i][lane] = make_float4(sum[i][0], sum[i][1], sum[i][2], sum[i][3]);
     __syncthreads();
-    if (tile >= GATE_TILES) continue;
+    if (tile >= GATE_TILES) {
+      if (item + gridDim.x >= num_items) ask_for_w2(tile - GATE_TILES);
+      continue;
+    }
     float4 total = partial[half][0][tile][lane];
 #pragma unroll
     for (int i = 1; i < GATE_WARPS; ++i) {

@@ -1,74 +1,74 @@
-// logits = x @ weight^T in float32, for a few tokens.
-// Macros: HIDDEN, TOGETHER, THREADS, ROWS, MAX_TOKENS.
+// logits = x @ weight^T in float32, for a few tokens. Macros: HIDDEN, TOKEN_TILES.
 //
-// A block takes ROWS experts and shares out their inputs: all their weights are on their way, into registers, before it
-// waits for the kernel that writes x. Then it takes TOGETHER tokens at a time. Sums of a thread, of a warp and of the
-// block have an order that depends on HIDDEN alone: equal arguments give equal bits, and a token's logits do not depend
+// A cluster of SPLITS blocks takes 16 experts, and its warps share out their inputs: all weights are on their way, into
+// registers, before a block waits for the kernel that writes x. Each block adds up the warps' sums of the cluster for two
+// of the experts. The order depends on HIDDEN alone: equal arguments give equal bits, and a token's logits do not depend
 // on the others.
 
+#include "bf16_mma.cuh"
+#include "cluster.cuh"
 #include "few_tokens.cuh"
 
-constexpr int VECTORS = HIDDEN / 8;  // of 16 bytes
-constexpr int EACH = (VECTORS + THREADS - 1) / THREADS, WARPS = THREADS / 32;
-static_assert(HIDDEN % 8 == 0);
+constexpr int SPLITS = 8, WARPS = 8, THREADS = WARPS * 32, SUMS = SPLITS * WARPS;
+constexpr int VECTORS = HIDDEN / 8;  // of 16 bytes, four a chunk
+constexpr int EACH = (VECTORS + 4 * SUMS - 1) / (4 * SUMS);  // chunks of a warp
+constexpr int TOKENS = COLUMNS * TOKEN_TILES, OWN = ROWS / SPLITS;
+static_assert(HIDDEN % 8 == 0 && SPLITS == ROWS / 2);  // lane 4 * g + t sends rows g and g + 8 to block g
 
-__device__ __forceinline__ float dot(float sum, uint a, uint b) {  // of two pairs of bf16
-  sum = fmaf(__uint_as_float(a << 16), __uint_as_float(b << 16), sum);
-  return fmaf(__uint_as_float(a & 0xffff0000u), __uint_as_float(b & 0xffff0000u), sum);
-}
-
-extern "C" __global__ void __launch_bounds__(THREADS) router_logits(
+extern "C" __global__ void __cluster_dims__(SPLITS, 1, 1) __launch_bounds__(THREADS) router_logits(
     const uint4* x,       // [num_tokens, HIDDEN] bf16
     const uint4* weight,  // [num_experts, HIDDEN] bf16
-    int num_tokens,       // 1 .. MAX_TOKENS
+    int num_tokens,       // 1 .. TOKENS
     int num_experts,
     float* logits) {      // out [num_tokens, num_experts]
-  __shared__ float partial[WARPS][MAX_TOKENS][ROWS];
-  const int thread = threadIdx.x, warp = thread / 32, lane = thread % 32, first = blockIdx.x * ROWS;
-  uint4 w[ROWS][EACH];
+  __shared__ float2 partial[SUMS][OWN][TOKENS / 2];  // of all warps of the cluster, for this block's experts
+  __shared__ ByteBarrier sums_are_here;
+  const int thread = threadIdx.x, warp = thread / 32, lane = thread % 32, g = lane / 4, t = lane % 4;
+  const int rank = rank_in_cluster(), first = blockIdx.x / SPLITS * ROWS;
+  const int vector = (rank * WARPS + warp) * EACH * 4 + t;
+  const uint4 zeros = make_uint4(0, 0, 0, 0);
+
+  const int last = num_experts - 1;  // which rows beyond it repeat, to be dropped
+  const uint4* upper_row = weight + min(first + g, last) * VECTORS;
+  const uint4* lower_row = weight + min(first + g + 8, last) * VECTORS;
+  uint4 upper[EACH], lower[EACH];
 #pragma unroll
-  for (int row = 0; row < ROWS; ++row)
-#pragma unroll
-    for (int i = 0; i < EACH; ++i) {
-      const int vector = i * THREADS + thread;
-      w[row][i] = make_uint4(0, 0, 0, 0);
-      if (vector < VECTORS) w[row][i] = load_streamed(weight + (first + row) * VECTORS + vector);
-    }
+  for (int i = 0; i < EACH; ++i) {
+    const bool is_there = vector + i * 4 < VECTORS;
+    upper[i] = is_there ? load_streamed(upper_row + vector + i * 4) : zeros;
+    lower[i] = is_there ? load_streamed(lower_row + vector + i * 4) : zeros;
+  }
+  if (thread == 0) make_barrier(&sums_are_here);
+  __syncthreads();  // for racecheck, which takes the two for operations of different threads
+  if (thread == 0) expect_bytes(&sums_are_here, sizeof(partial));
+  arrive_at_cluster();
   take_turn();
 
-#pragma unroll 1
-  for (int begin = 0; begin < num_tokens; begin += TOGETHER) {
-    uint4 v[TOGETHER][EACH];
+  float sum[TOKEN_TILES][4] = {};
 #pragma unroll
-    for (int j = 0; j < TOGETHER; ++j)
+  for (int j = 0; j < TOKEN_TILES; ++j) {
+    const uint4* of_token = x + min(j * COLUMNS + g, num_tokens - 1) * VECTORS + vector;
+    uint4 values[EACH];
 #pragma unroll
-      for (int i = 0; i < EACH; ++i) {
-        const int vector = i * THREADS + thread;
-        v[j][i] = make_uint4(0, 0, 0, 0);
-        if (vector < VECTORS && begin + j < num_tokens) v[j][i] = __ldcg(x + (begin + j) * VECTORS + vector);
-      }
+    for (int i = 0; i < EACH; ++i) values[i] = vector + i * 4 < VECTORS ? __ldcg(of_token + i * 4) : zeros;
 #pragma unroll
-    for (int j = 0; j < TOGETHER; ++j)
-#pragma unroll
-      for (int row = 0; row < ROWS; ++row) {
-        float sum = 0.0f;
-#pragma unroll
-        for (int i = 0; i < EACH; ++i) {
-          sum = dot(sum, v[j][i].x, w[row][i].x);
-          sum = dot(sum, v[j][i].y, w[row][i].y);
-          sum = dot(sum, v[j][i].z, w[row][i].z);
-          sum = dot(sum, v[j][i].w, w[row][i].w);
-        }
-        for (int step = 16; step; step /= 2) sum += __shfl_xor_sync(~0u, sum, step);
-        if (lane == 0 && begin + j < num_tokens) partial[warp][begin + j][row] = sum;
-      }
+    for (int i = 0; i < EACH; ++i) multiply_chunk(sum[j], upper[i], lower[i], values[i]);
   }
-  __syncthreads();
-  for (int i = thread; i < num_tokens * ROWS; i += THREADS) {
-    const int token = i / ROWS, row = i % ROWS;
-    float total = 0.0f;
+  wait_for_cluster();  // until its blocks run, and expect the sums
 #pragma unroll
-    for (int each = 0; each < WARPS; ++each) total += partial[each][token][row];
-    logits[token * num_experts + first + row] = total;
-  }
+  for (int j = 0; j < TOKEN_TILES; ++j)
+#pragma unroll
+    for (int i = 0; i < OWN; ++i)
+      store_remote(&partial[rank * WARPS + warp][i][j * COLUMNS / 2 + t], &sums_are_here, g,
+                   make_float2(sum[j][2 * i], sum[j][2 * i + 1]));
+  wait_for_bytes(&sums_are_here);
+
+  if (thread >= OWN * TOKENS) return;
+  const int token = thread % TOKENS, expert = first + rank + thread / TOKENS * 8;
+  if (token >= num_tokens || expert >= num_experts) return;
+  const float* from = reinterpret_cast<const float*>(&partial[0][thread / TOKENS]) + token;
+  float total[4] = {};
+#pragma unroll
+  for (int i = 0; i < SUMS; ++i) total[i % 4] += from[i * OWN * TOKENS];
+  logits[token * num_experts + expert] = (total[0] + total[1]) + (total[2] + total[3]);
 }
