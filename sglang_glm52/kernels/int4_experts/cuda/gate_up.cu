@@ -102,7 +102,8 @@ extern "C" __global__ void __maxnreg__(GATE_REGISTERS) gate_up(
   // the L2 cache is asked for those of the units that the warps of `down` begin with, each block for a slice of each.
   auto ask_for_w2 = [&](int first) {
     constexpr int BYTES = HIDDEN * (INNER / 2), LINE = 128;
-    const int slice = (BYTES / LINE + gridDim.x - 1) / gridDim.x * LINE, begin = blockIdx.x * slice;
+    const int blocks = min(static_cast<int>(gridDim.x), num_items);  // that have an item
+    const int slice = (BYTES / LINE + blocks - 1) / blocks * LINE, begin = blockIdx.x * slice;
     const int unit = first + lane * (GATE_WARPS - GATE_TILES);
     if (unit < min(num_items / ITEMS, GATE_ASKED) && begin < BYTES)
       ask_l2(w2 + static_cast<size_t>(units[unit].expert) * BYTES + begin, min(slice, BYTES - begin));
