@@ -32,10 +32,11 @@ grouped with Triton's gate and up, the quantiser, `sparse_mla` and `mla_prologue
 `index_topk`, `request_tables` and gate and up in CUDA C++ (`-k "linear or topk or tables or m1500"`), and racecheck
 none in any of them. For racecheck's sake every lane arrives at the barriers of gate and up in CUDA C++: where one lane
 arrives for its warp after `__syncwarp`, the tool reports reads of the others against the copies that refill the buffer,
-in a kernel that is nothing but such a hand-over too (`tests/kernels/handover.cu`). memcheck and racecheck found nothing in
-`head_linear`, the choice of experts and decode with its prefetches (`-k "router or heads"`, `-k "experts and decode"`), and memcheck
-nothing in the router's logits. There racecheck warned of one thread's `mbarrier.init` and its first arrival at that barrier; a
-`__syncthreads` lies between the two since, with which it has not run. Results are the same bits at each call.
+in a kernel that is nothing but such a hand-over too (`tests/kernels/handover.cu`). memcheck and racecheck found nothing
+in `head_linear`, the choice of experts and decode with its prefetches (`-k "router or heads"`, `-k "experts and
+decode"`), and memcheck nothing in the router's logits. There racecheck warned of one thread's `mbarrier.init` and its
+first arrival at that barrier; a `__syncthreads` lies between the two since, with which it has not run. Results are the
+same bits at each call.
 """
 
 
