@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import re
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import triton
+
+from sglang_glm52.kernels.cuda_source import Macros
+
+Compile = Callable[[Path, Macros], Path]  # the fixture `hopper_cubin`
 
 _TOOLS = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
 

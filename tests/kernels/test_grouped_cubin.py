@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import cubins
 import pytest
 
-from sglang_glm52.kernels.cuda_source import compile_cubin
 from sglang_glm52.kernels.int4_experts.grouped_gate_up import PLACES, SOURCE, THREADS, macros, places_for, shared_memory
 from sglang_glm52.kernels.int4_experts.grouped_quantize import bias_columns
 
@@ -20,14 +17,12 @@ MOST_EXPERTS = 256
 
 @pytest.mark.parametrize("call", CALLS, ids=lambda call: "h{}-i{}-top{}-places{}".format(*call))
 def test_it_keeps_its_values_in_registers_and_fits(
-    call: tuple[int, int, int, int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    call: tuple[int, int, int, int], hopper_cubin: cubins.Compile
 ) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     hidden, inner, topk, places = call
     stages, dynamic = shared_memory(places, MOST_EXPERTS)
-    cubin = tmp_path / "kernel.cubin"
     constants = macros(hidden, inner, topk, bias_columns(hidden), places, stages)
-    cubin.write_bytes(compile_cubin(SOURCE, constants, "sm_90a"))
+    cubin = hopper_cubin(SOURCE, constants)
     [(name, used)] = cubins.resources(cubin).items()
     assert name == "grouped_gate_up" and used["STACK"] == used["LOCAL"] == 0, used
     assert used["REG"] * THREADS <= REGISTERS

@@ -3,23 +3,17 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 import cubins
 import pytest
 
-from sglang_glm52.kernels.cuda_source import compile_cubin
 from sglang_glm52.kernels.head_linear.fused import SOURCE, macros
 
 
 @pytest.mark.parametrize("heads", [4, 8, 16])
-def test_weights_are_on_their_way_before_the_kernel_waits(
-    heads: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_weights_are_on_their_way_before_the_kernel_waits(heads: int, hopper_cubin: cubins.Compile) -> None:
     """All in registers, none of which spills."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    path = tmp_path / "kernel.cubin"
-    path.write_bytes(compile_cubin(SOURCE, macros(heads, 256, 512), "sm_90a"))
+    path = hopper_cubin(SOURCE, macros(heads, 256, 512))
     [used] = cubins.resources(path).values()
     assert used["STACK"] == used["LOCAL"] == 0, used
     before, after = cubins.code(path).split("ACQBULK")

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 import cubins
 import pytest
 
-from sglang_glm52.kernels.cuda_source import compile_cubin
 from sglang_glm52.kernels.fp8_linear.cases import LAYERS, Case
 from sglang_glm52.kernels.fp8_linear.fused import SOURCE, macros
 from sglang_glm52.kernels.fp8_linear.tuning import choose_tuning, token_tiles
@@ -18,21 +16,12 @@ TOKENS = (1, 8, 16)  # one for each tuning of a shape
 CALLS = [Case(num_tokens, *shape, why) for shape, why in LAYERS.items() for num_tokens in TOKENS]
 
 
-@pytest.fixture(scope="module", autouse=True)
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    with pytest.MonkeyPatch.context() as patch:
-        path = tmp_path_factory.mktemp("cubins")
-        patch.setenv("XDG_CACHE_HOME", str(path))
-        yield path
-
-
 @pytest.mark.parametrize("case", CALLS, ids=str)
-def test_weights_are_on_their_way_before_the_kernel_waits(case: Case, folder: Path) -> None:
+def test_weights_are_on_their_way_before_the_kernel_waits(case: Case, hopper_cubin: cubins.Compile) -> None:
     """All in registers, none of which spills; and blocks fit on a multiprocessor."""
     tuning = choose_tuning(case.outputs, case.inputs, case.num_tokens, MULTIPROCESSORS)
     tiles = token_tiles(case.num_tokens)
-    path = folder / "kernel.cubin"
-    path.write_bytes(compile_cubin(SOURCE, macros(tuning, case.outputs, case.inputs, tiles), "sm_90a"))
+    path = hopper_cubin(SOURCE, macros(tuning, case.outputs, case.inputs, tiles))
     [used] = cubins.resources(path).values()
     assert used["STACK"] == used["LOCAL"] == 0, used
     assert tuning.warps * 32 * used["REG"] <= REGISTERS, used

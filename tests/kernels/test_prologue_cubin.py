@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 import cubins
 import pytest
 
-from sglang_glm52.kernels.cuda_source import Macros, compile_cubin
+from sglang_glm52.kernels.cuda_source import Macros
 from sglang_glm52.kernels.mla_prologue.fused import CUDA, absorbed_macros, index_macros, prologue_macros, query_macros
 
 GLM52 = {  # at TP 8, and how many 16-byte loads of weights stand before the wait for the kernel before
@@ -19,21 +18,12 @@ GLM52 = {  # at TP 8, and how many 16-byte loads of weights stand before the wai
 }
 
 
-@pytest.fixture(scope="module", autouse=True)
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    with pytest.MonkeyPatch.context() as patch:
-        path = tmp_path_factory.mktemp("cubins")
-        patch.setenv("XDG_CACHE_HOME", str(path))
-        yield path
-
-
 @pytest.mark.parametrize(("source", "macros", "num_loads"), [(name, *each) for name, each in GLM52.items()])
 def test_weights_are_on_their_way_before_a_kernel_waits(
-    source: str, macros: Macros, num_loads: int, folder: Path
+    source: str, macros: Macros, num_loads: int, hopper_cubin: cubins.Compile
 ) -> None:
     """All in registers, none of which spills; each way through a kernel waits, and lets the next one start."""
-    path = folder / "kernel.cubin"
-    path.write_bytes(compile_cubin(CUDA / source, macros, "sm_90a"))
+    path = hopper_cubin(CUDA / source, macros)
     [used] = cubins.resources(path).values()
     assert used["STACK"] == used["LOCAL"] == 0, used
     code = re.findall(r"\b(LDG\.E\S*\.128|ACQBULK|PREEXIT|EXIT)\b", cubins.code(path))

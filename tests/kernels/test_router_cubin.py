@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 import cubins
 import pytest
 
-from sglang_glm52.kernels.cuda_source import compile_cubin
 from sglang_glm52.kernels.router.fused import (
     CUDA,
     LOGIT_ROWS,
@@ -21,19 +19,10 @@ from sglang_glm52.kernels.router.fused import (
 HIDDEN = 6144
 
 
-@pytest.fixture(scope="module", autouse=True)
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    with pytest.MonkeyPatch.context() as patch:
-        path = tmp_path_factory.mktemp("cubins")
-        patch.setenv("XDG_CACHE_HOME", str(path))
-        yield path
-
-
 @pytest.mark.parametrize("num_tokens", [1, 16, 32])
-def test_weights_are_on_their_way_before_the_kernel_waits(num_tokens: int, folder: Path) -> None:
+def test_weights_are_on_their_way_before_the_kernel_waits(num_tokens: int, hopper_cubin: cubins.Compile) -> None:
     """All in registers, none of which spills."""
-    path = folder / "kernel.cubin"
-    path.write_bytes(compile_cubin(CUDA / "logits.cu", logit_macros(HIDDEN, num_tokens), "sm_90a"))
+    path = hopper_cubin(CUDA / "logits.cu", logit_macros(HIDDEN, num_tokens))
     [used] = cubins.resources(path).values()
     assert used["STACK"] == used["LOCAL"] == 0, used
     before, after = cubins.code(path).split("ACQBULK")
@@ -42,8 +31,7 @@ def test_weights_are_on_their_way_before_the_kernel_waits(num_tokens: int, folde
 
 
 @pytest.mark.parametrize(("num_experts", "topk"), [(256, 8), (40, 8), (1024, 32)])
-def test_the_choice_keeps_its_scores_in_registers(num_experts: int, topk: int, folder: Path) -> None:
-    path = folder / "kernel.cubin"
-    path.write_bytes(compile_cubin(CUDA / "choice.cu", choice_macros(num_experts, topk), "sm_90a"))
+def test_the_choice_keeps_its_scores_in_registers(num_experts: int, topk: int, hopper_cubin: cubins.Compile) -> None:
+    path = hopper_cubin(CUDA / "choice.cu", choice_macros(num_experts, topk))
     [used] = cubins.resources(path).values()
     assert used["STACK"] == used["LOCAL"] == 0, used

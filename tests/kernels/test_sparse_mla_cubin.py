@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import cubins
 import pytest
 
-from sglang_glm52.kernels.cuda_source import compile_cubin
 from sglang_glm52.kernels.sparse_mla.fused import SOURCE, macros
 from sglang_glm52.kernels.sparse_mla.kernel import HEADS
 from sglang_glm52.kernels.sparse_mla.tuning import choose_tuning
@@ -16,22 +13,15 @@ REGISTERS, SHARED_BYTES, BLOCK_RESERVED_BYTES = 65536, 228 * 1024, 1024  # of a 
 TOKENS = (4, 16, 32, 64, 256, 8192)  # one for each tuning
 
 
-@pytest.fixture(scope="module", autouse=True)
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    with pytest.MonkeyPatch.context() as patch:
-        path = tmp_path_factory.mktemp("cubins")
-        patch.setenv("XDG_CACHE_HOME", str(path))
-        yield path
-
-
 @pytest.mark.parametrize("heads", HEADS)
 @pytest.mark.parametrize("num_tokens", TOKENS)
-def test_as_many_blocks_fit_on_a_multiprocessor_as_are_meant_to(num_tokens: int, heads: int, folder: Path) -> None:
+def test_as_many_blocks_fit_on_a_multiprocessor_as_are_meant_to(
+    num_tokens: int, heads: int, hopper_cubin: cubins.Compile
+) -> None:
     """And no register spills, but for four addresses at most."""
     topk = 2048
     tuning = choose_tuning(num_tokens, heads, topk)
-    path = folder / "kernel.cubin"
-    path.write_bytes(compile_cubin(SOURCE, macros(tuning, heads, topk), "sm_90a"))
+    path = hopper_cubin(SOURCE, macros(tuning, heads, topk))
     [used] = cubins.resources(path).values()
     assert used["LOCAL"] == 0, used
     assert used["STACK"] <= 16, used

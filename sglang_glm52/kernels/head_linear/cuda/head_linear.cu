@@ -37,7 +37,6 @@ extern "C" __global__ void __launch_bounds__(32) head_linear(
     float acc[4] = {};
 #pragma unroll
     for (int i = 0; i < CHUNKS; ++i) multiply_chunk(acc, upper[i], lower[i], values[i]);
-    // Lane 4 * g + t has rows g (acc[0..1]) and g + 8 (acc[2..3]) of tokens 2 * t and 2 * t + 1.
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
       const int column = first + 2 * t + i % 2;

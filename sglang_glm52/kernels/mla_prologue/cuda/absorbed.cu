@@ -4,23 +4,13 @@
 // A warp takes 16 latents of a head: their weights are on their way, into registers, before it waits for the kernel that
 // writes q. Then it multiplies them by tiles of eight tokens. Further warps take the rest of a token's head each.
 
+#include "bf16_mma.cuh"
 #include "rows.cuh"
 
 constexpr int WARPS = 2;
-constexpr int ROWS = 16, COLUMNS = 8;     // latents and tokens of one product
-constexpr int CHUNK = 4 * PER_LOAD;       // numbers of q in two products: eight a lane, in the order of memory
 constexpr int CHUNKS = NOPE / CHUNK, TILES = LATENT / ROWS;
 constexpr int HEAD = NOPE + ROPE, WIDTH = LATENT + ROPE;
 static_assert(NOPE % CHUNK == 0 && TILES % WARPS == 0 && ROPE == 2 * LANES && PADDED_HEADS % WARPS == 0);
-
-// acc += 16 latents times 8 tokens: two pairs of row g (`upper_`), of row g + 8 (`lower_`) and of token g.
-__device__ __forceinline__ void multiply(
-    float (&acc)[4], uint upper_0, uint lower_0, uint upper_1, uint lower_1, uint q_0, uint q_1) {
-  asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
-      "{%0, %1, %2, %3};"
-      : "+f"(acc[0]), "+f"(acc[1]), "+f"(acc[2]), "+f"(acc[3])
-      : "r"(upper_0), "r"(lower_0), "r"(upper_1), "r"(lower_1), "r"(q_0), "r"(q_1));
-}
 
 __device__ __forceinline__ void absorb(
     int part, const __nv_bfloat16* q, const __nv_bfloat16* w, int num_tokens, __nv_bfloat16* out, int lane) {
@@ -46,12 +36,7 @@ __device__ __forceinline__ void absorb(
   for (int tile = 0; tile < TOKEN_TILES; ++tile) {
     float acc[4] = {};
 #pragma unroll
-    for (int i = 0; i < CHUNKS; ++i) {
-      const uint4 v = values[tile][i];
-      multiply(acc, upper[i].x, lower[i].x, upper[i].y, lower[i].y, v.x, v.y);
-      multiply(acc, upper[i].z, lower[i].z, upper[i].w, lower[i].w, v.z, v.w);
-    }
-    // Lane 4 * g + t has rows g (acc[0..1]) and g + 8 (acc[2..3]) of tokens 2 * t and 2 * t + 1.
+    for (int i = 0; i < CHUNKS; ++i) multiply_chunk(acc, upper[i], lower[i], values[tile][i]);
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
       const int token = tile * COLUMNS + 2 * t + i % 2;
