@@ -12,7 +12,7 @@ __device__ __forceinline__ void take_turn() {
 }
 
 // Weights pass the L1 cache by; ld.global.nc would let the assembler move them behind the wait.
-__device__ __forceinline__ uint4 load_streamed(const uint4* from) {
+__device__ __forceinline__ uint4 load_streamed(const void* from) {
   uint4 v;
   asm volatile("ld.global.L1::no_allocate.L2::128B.v4.u32 {%0, %1, %2, %3}, [%4];"
                : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w) : "l"(from) : "memory");
