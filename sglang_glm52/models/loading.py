@@ -7,7 +7,7 @@ engine, or a module the checkpoint leaves unquantised) is dequantised once its s
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 import torch
@@ -33,7 +33,8 @@ def load_checkpoint(
     Args:
         model: has parameters named as the tensors of `part`, or as `target_of` maps those names.
         weights: (checkpoint name, full unsharded tensor) pairs.
-        complete: a tensor that does not come is an error; False for an update of some weights.
+        complete: a tensor that does not come is an error; False for an update of some weights, whose quantised ones may
+            come without their scales, and scales without them, where the parameters are quantised too.
 
     Raises:
         CheckpointError: lists each missing, unexpected, mis-shaped, mis-typed or repeated tensor by name.
@@ -128,7 +129,9 @@ class _Stream:
         scaled = {name.removesuffix(SCALE_SUFFIX) for name in self.seen if name.endswith(SCALE_SUFFIX)}
         if complete:
             self.problems["missing"] += sorted(self.expected.keys() - self.seen)
-        self.problems["missing"] += sorted(name + SCALE_SUFFIX for name in self.quantised - scaled)
+            self.problems["missing"] += sorted(name + SCALE_SUFFIX for name in self.quantised - scaled)
+        else:
+            self.problems["missing"] += sorted(self._lone_halves())
         self.problems["unexpected"] += sorted(
             f"{name}{SCALE_SUFFIX} (its weight is not quantised)" for name in (scaled & self.seen) - self.quantised
         )
@@ -140,6 +143,13 @@ class _Stream:
                 self.params[param].data.fill_(value)
         if any(self.problems.values()):
             raise CheckpointError(_describe(self.problems))
+
+    def _lone_halves(self) -> Iterator[str]:
+        """What an update would have to bring beside what is waiting; other pairs may come in different calls."""
+        for name in self.waiting:
+            other = name + SCALE_SUFFIX if name in self.quantised else name
+            if other not in self.seen:
+                yield f"{other} (in the same call: both are needed to dequantise the weight)"
 
 
 def _copy_rows(param: torch.nn.Parameter, tensor: torch.Tensor, first: int) -> None:
