@@ -21,44 +21,57 @@ __device__ __forceinline__ void wait_for_cluster() {
   asm volatile("barrier.cluster.wait.aligned;" ::: "memory");
 }
 
-// A barrier in shared memory that opens once `store_remote` has written so many bytes to its block. One thread makes it
-// and then expects them, before it arrives at the cluster.
-using ByteBarrier = unsigned long long;
+// A barrier in shared memory whose phases end when one thread has arrived, and all bytes that it announced have come.
+using Barrier = unsigned long long;
 
-__device__ __forceinline__ void make_barrier(ByteBarrier* barrier) {
+__device__ __forceinline__ void init_barrier(Barrier* barrier) {
   asm volatile("mbarrier.init.shared::cta.b64 [%0], 1;" ::"r"(shared_address(barrier)) : "memory");
+}
+
+// After the last `init_barrier`: for copies, and for other blocks of the cluster once they have met.
+__device__ __forceinline__ void publish_barriers() {
   asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
 }
 
-__device__ __forceinline__ void expect_bytes(ByteBarrier* barrier, int bytes) {
+__device__ __forceinline__ void arrive_and_expect(Barrier* barrier, int bytes) {
   asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(shared_address(barrier)), "r"(bytes)
                : "memory");
 }
 
-__device__ __forceinline__ void wait_for_bytes(ByteBarrier* barrier) {
-  uint is_open;
+// The first phase of a barrier that other blocks of the cluster send to.
+__device__ __forceinline__ void wait_for_senders(Barrier* barrier) {
+  uint is_over;
   do {
     asm volatile(
         "{.reg .pred p; mbarrier.try_wait.parity.acquire.cluster.shared::cta.b64 p, [%1], 0; selp.u32 %0, 1, 0, p;}"
-        : "=r"(is_open)
+        : "=r"(is_over)
         : "r"(shared_address(barrier))
         : "memory");
-  } while (!is_open);
+  } while (!is_over);
 }
 
 // `v` to the place of `to` in another block of the cluster, whose `barrier` is told of the four bytes. It needs no
 // fence, which a barrier of the cluster would: that takes longer than the sums.
-__device__ __forceinline__ void store_remote(float* to, ByteBarrier* barrier, int block, float v) {
+__device__ __forceinline__ void store_remote(float* to, Barrier* barrier, int block, float v) {
   asm volatile("st.async.shared::cluster.mbarrier::complete_tx::bytes.b32 [%0], %1, [%2];" ::"r"(
                    remote_address(to, block)),
                "r"(__float_as_uint(v)), "r"(remote_address(barrier, block))
                : "memory");
 }
 
-// Two floats to a multiple of 8 bytes, in the same way.
-__device__ __forceinline__ void store_remote(float2* to, ByteBarrier* barrier, int block, float2 v) {
+// Two floats to a multiple of 8 bytes.
+__device__ __forceinline__ void store_remote(float2* to, Barrier* barrier, int block, float2 v) {
   asm volatile("st.async.shared::cluster.mbarrier::complete_tx::bytes.v2.b32 [%0], {%1, %2}, [%3];" ::"r"(
                    remote_address(to, block)),
                "r"(__float_as_uint(v.x)), "r"(__float_as_uint(v.y)), "r"(remote_address(barrier, block))
+               : "memory");
+}
+
+// Four to a multiple of 16 bytes.
+__device__ __forceinline__ void store_remote(float4* to, Barrier* barrier, int block, float4 v) {
+  asm volatile("st.async.shared::cluster.mbarrier::complete_tx::bytes.v4.b32 [%0], {%1, %2, %3, %4}, [%5];" ::"r"(
+                   remote_address(to, block)),
+               "r"(__float_as_uint(v.x)), "r"(__float_as_uint(v.y)), "r"(__float_as_uint(v.z)),
+               "r"(__float_as_uint(v.w)), "r"(remote_address(barrier, block))
                : "memory");
 }

@@ -8,6 +8,7 @@
 // of the groups: equal arguments give equal bits.
 
 #include "fp8.cuh"
+#include "mma.cuh"
 
 constexpr int GROUP = 128;   // inputs that share a scale
 constexpr int ROWS = 16;     // of weights in one product
@@ -22,18 +23,6 @@ constexpr int OWN_PARTS = (PARTS + SPLITS - 1) / SPLITS;  // that a block of the
 constexpr bool HAS_ALL_GROUPS = SPLITS * BLOCK_GROUPS == NUM_GROUPS;
 constexpr bool HAS_ALL_ROWS = OUTPUTS % (ROWS * ROW_TILES) == 0;
 static_assert(INPUTS % GROUP == 0 && OUTPUTS % ROWS == 0 && SPLITS * BLOCK_GROUPS >= NUM_GROUPS);
-
-// acc += 16 rows times 8 tokens, over 8 inputs a lane: two words of row g (`upper`) and of row g + 8 (`lower`).
-__device__ __forceinline__ void multiply(float (&acc)[4], const uint (&upper)[4], const uint (&lower)[4], uint4 b) {
-#pragma unroll
-  for (int i = 0; i < 2; ++i) {
-    asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
-        "{%0, %1, %2, %3};"
-        : "+f"(acc[0]), "+f"(acc[1]), "+f"(acc[2]), "+f"(acc[3])
-        : "r"(upper[2 * i]), "r"(lower[2 * i]), "r"(upper[2 * i + 1]), "r"(lower[2 * i + 1]),
-          "r"(i ? b.z : b.x), "r"(i ? b.w : b.y));
-  }
-}
 
 __device__ __forceinline__ void unpack(uint first, uint second, uint (&pairs)[4]) {
   pairs[0] = fp16_pair(first & 0xffff), pairs[1] = fp16_pair(first >> 16);
@@ -116,14 +105,15 @@ extern "C" __global__ void __cluster_dims__(SPLITS, 1, 1) __launch_bounds__(THRE
         weights[unit][half][lower] = load_streamed(my_weights + lower * 8 * INPUTS + unit * GROUP + half * 64);
     unit_scale[unit] = load_constant(my_scale + unit);
   }
-  __shared__ ByteBarrier sums_are_here;  // those of all warps of the cluster, for the parts that this block sums up
+  __shared__ Barrier sums_are_here;  // those of all warps of the cluster, for the parts that this block sums up
   if (SPLITS > 1) {
     if (thread == 0) {
       int num_columns = 0;
       for (int part = rank; part < PARTS; part += SPLITS)
         num_columns += min(num_tokens - part % TOKEN_TILES * COLUMNS, COLUMNS);
-      make_barrier(&sums_are_here);
-      expect_bytes(&sums_are_here, num_columns * ROWS * SPLITS * K_WARPS * static_cast<int>(sizeof(float)));
+      init_barrier(&sums_are_here);
+      publish_barriers();
+      arrive_and_expect(&sums_are_here, num_columns * ROWS * SPLITS * K_WARPS * static_cast<int>(sizeof(float)));
     }
     arrive_at_cluster();
   }
@@ -147,7 +137,7 @@ extern "C" __global__ void __cluster_dims__(SPLITS, 1, 1) __launch_bounds__(THRE
 #pragma unroll
       for (int j = 0; j < TOKEN_TILES; ++j) {
         const int column = min(g, num_tokens - 1 - j * COLUMNS);  // columns beyond the last repeat it and are dropped
-        multiply(acc[j], upper, lower, values[((group * TOKEN_TILES + j) * 4 + quarter) * 32 + column * 4 + t]);
+        multiply_fp16(acc[j], upper, lower, values[((group * TOKEN_TILES + j) * 4 + quarter) * 32 + column * 4 + t]);
       }
     }
 #pragma unroll
@@ -177,7 +167,7 @@ extern "C" __global__ void __cluster_dims__(SPLITS, 1, 1) __launch_bounds__(THRE
     }
   }
   if (SPLITS > 1)
-    wait_for_bytes(&sums_are_here);
+    wait_for_senders(&sums_are_here);
   else
     __syncthreads();
 

@@ -36,7 +36,8 @@ __device__ __forceinline__ void wait_for_copies() {
 
 // Asks the L2 cache for `bytes`, a multiple of 16, from an address that is one too; nothing waits for them.
 __device__ __forceinline__ void ask_l2(const void* from, uint bytes) {
-  asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"(__cvta_generic_to_global(from)), "r"(bytes) : "memory");
+  asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"(__cvta_generic_to_global(from)), "r"(bytes)
+               : "memory");
 }
 
 // Weights are read once: they pass the L1 cache by.

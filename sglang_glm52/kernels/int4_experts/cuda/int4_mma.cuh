@@ -11,6 +11,7 @@
 #include <cuda_fp16.h>
 
 #include "device.cuh"
+#include "mma.cuh"
 
 constexpr int GROUP = 128;  // inputs that share a scale
 constexpr int COLUMNS = 8;  // tokens in one product
@@ -39,18 +40,6 @@ __device__ __forceinline__ void unpack(uint word, uint (&pairs)[4]) {
   }
 }
 
-// acc += 16 rows (`upper` of row g, `lower` of row g + 8) times 8 tokens, over 32 inputs a lane.
-__device__ __forceinline__ void multiply(float (&acc)[4], const uint (&upper)[4], const uint (&lower)[4], uint4 b) {
-#pragma unroll
-  for (int i = 0; i < 2; ++i) {
-    asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
-        "{%0, %1, %2, %3};"
-        : "+f"(acc[0]), "+f"(acc[1]), "+f"(acc[2]), "+f"(acc[3])
-        : "r"(upper[2 * i]), "r"(lower[2 * i]), "r"(upper[2 * i + 1]), "r"(lower[2 * i + 1]),
-          "r"(i ? b.z : b.x), "r"(i ? b.w : b.y));
-  }
-}
-
 // Adds one group of 128 inputs. Lane 4 * g + t has rows g (acc[0..1]) and g + 8 (acc[2..3]) of tokens 2 * t, 2 * t + 1.
 __device__ __forceinline__ void multiply_group(float (&acc)[4], uint4 upper, uint4 lower, const uint4 (&b)[4]) {
   const uint upper_words[4] = {upper.x, upper.y, upper.z, upper.w};
@@ -60,7 +49,7 @@ __device__ __forceinline__ void multiply_group(float (&acc)[4], uint4 upper, uin
     uint upper_pairs[4], lower_pairs[4];
     unpack(upper_words[i], upper_pairs);
     unpack(lower_words[i], lower_pairs);
-    multiply(acc, upper_pairs, lower_pairs, b[i]);
+    multiply_fp16(acc, upper_pairs, lower_pairs, b[i]);
   }
 }
 

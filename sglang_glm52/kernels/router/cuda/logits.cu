@@ -22,7 +22,7 @@ extern "C" __global__ void __cluster_dims__(SPLITS, 1, 1) __launch_bounds__(THRE
     int num_experts,
     float* logits) {      // out [num_tokens, num_experts]
   __shared__ float2 partial[SUMS][OWN][TOKENS / 2];  // of all warps of the cluster, for this block's experts
-  __shared__ ByteBarrier sums_are_here;
+  __shared__ Barrier sums_are_here;
   const int thread = threadIdx.x, warp = thread / 32, lane = thread % 32, g = lane / 4, t = lane % 4;
   const int rank = rank_in_cluster(), first = blockIdx.x / SPLITS * ROWS;
   const int vector = (rank * WARPS + warp) * EACH * 4 + t;
@@ -38,9 +38,9 @@ extern "C" __global__ void __cluster_dims__(SPLITS, 1, 1) __launch_bounds__(THRE
     upper[i] = is_there ? load_streamed(upper_row + vector + i * 4) : zeros;
     lower[i] = is_there ? load_streamed(lower_row + vector + i * 4) : zeros;
   }
-  if (thread == 0) make_barrier(&sums_are_here);
+  if (thread == 0) init_barrier(&sums_are_here), publish_barriers();
   __syncthreads();  // for racecheck, which takes the two for operations of different threads
-  if (thread == 0) expect_bytes(&sums_are_here, sizeof(partial));
+  if (thread == 0) arrive_and_expect(&sums_are_here, sizeof(partial));
   arrive_at_cluster();
   take_turn();
 
@@ -61,7 +61,7 @@ extern "C" __global__ void __cluster_dims__(SPLITS, 1, 1) __launch_bounds__(THRE
     for (int i = 0; i < OWN; ++i)
       store_remote(&partial[rank * WARPS + warp][i][j * COLUMNS / 2 + t], &sums_are_here, g,
                    make_float2(sum[j][2 * i], sum[j][2 * i + 1]));
-  wait_for_bytes(&sums_are_here);
+  wait_for_senders(&sums_are_here);
 
   if (thread >= OWN * TOKENS) return;
   const int token = thread % TOKENS, expert = first + rank + thread / TOKENS * 8;

@@ -175,8 +175,8 @@ extern "C" __global__ void __cluster_dims__(SPLITS, 1, 1) __launch_bounds__(THRE
   const int part = at.warp % PARTS, first_key = at.warp / PARTS * KEYS;
   if (threadIdx.x == 0) {
 #pragma unroll
-    for (int stage = 0; stage < STAGES; ++stage) init_barrier(is_here + stage, 1);
-    if (SPLITS > 1) init_barrier(all_here, 1);
+    for (int stage = 0; stage < STAGES; ++stage) init_barrier(is_here + stage);
+    if (SPLITS > 1) init_barrier(all_here);
     publish_barriers();
     if (SPLITS > 1) arrive_and_expect(all_here, SPLITS * (OWN_OUTPUTS * 4 + OWN_HEADS * 16));
   }

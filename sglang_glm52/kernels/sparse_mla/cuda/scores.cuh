@@ -92,7 +92,7 @@ __device__ __forceinline__ void multiply_chunk(
     convert_e4m3(a[1], a[3], of_lower[i]);
 #pragma unroll
     for (int n = 0; n < HEAD_TILES; ++n)
-      multiply_fp16(acc[n], a, q.latents[n][chunk][2 * i], q.latents[n][chunk][2 * i + 1]);
+      multiply_fp16(acc[n], a[0], a[1], a[2], a[3], q.latents[n][chunk][2 * i], q.latents[n][chunk][2 * i + 1]);
   }
 }
 

@@ -124,7 +124,7 @@ __device__ __forceinline__ void add_values(
         convert_e4m3(a[2], a[3], __byte_perm(key[2][word], key[3][word], order));
 #pragma unroll
         for (int n = 0; n < HEAD_TILES; ++n)
-          multiply_fp16(v.sum[n][2 * word + half], a, weights[n][step][0], weights[n][step][1]);
+          multiply_fp16(v.sum[n][2 * word + half], a[0], a[1], a[2], a[3], weights[n][step][0], weights[n][step][1]);
       }
   }
 }
